@@ -1,0 +1,1 @@
+"""The ten reproductions, and the command that runs them."""

@@ -1,0 +1,1 @@
+"""SiftAttention: does the power law of attention scores hold?"""

@@ -1,0 +1,23 @@
+"""The power law of attention scores, smoke.
+
+Paper: SiftAttention, arXiv 2506.05300
+Command: python -m experiments.sift_attention.main \
+  --config=experiments/sift_attention/configs/smoke.py --workdir=out/smoke
+Expected: 15 seconds, 1.6 GB on 2 cores
+Paper's value: the law is stated in the abstract, without a figure
+"""
+
+from experiments.sift_attention import config
+
+
+def get_config(arg: str = "") -> config.Config:
+  """Returns the smoke settings."""
+  del arg
+  return config.Config(
+    size="smoke",
+    texts=("britannica/shakespeare", "shakespeare/hamlet"),
+    windows=1,
+    window_size=256,
+    rows=64,
+    warmups=(32, 64),
+  )

@@ -1,0 +1,61 @@
+"""Times parts of the codebase beside their peers and the machine's limits.
+
+  python -m experiments.tools.bench --suite=decode
+
+Suites:
+  decode: a SmolLM2 step in float32 at batch 1 and 8, after 128 tokens.
+  prefill: a SmolLM2 prompt of 512 tokens in float32.
+  memory: peak memory of loading and generating, and compilations after the
+    first generation.
+
+Decode and prefill stand beside Hugging Face transformers and llama.cpp on two
+threads each; those run in `.venv-peers` (`make peers`), without which their
+rows say that they are unavailable.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+
+import rich.console
+from absl import flags
+
+from experiments.tools import bench_decoder
+from research import runs
+from research.telemetry import bench_table
+
+_SUITE = flags.DEFINE_enum(
+  "suite", "decode", ["decode", "prefill", "memory"], "What to measure."
+)
+_ROUNDS = flags.DEFINE_integer("rounds", 12, "Timed rounds.", lower_bound=1)
+_JSON = flags.DEFINE_string("json", None, "Also write the rows to this file.")
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs a suite and prints its rows."""
+  del argv
+  console = rich.console.Console(width=150)
+  if _SUITE.value == "memory":
+    report = bench_decoder.memory_report()
+    for name, value in report.items():
+      console.print(f"{name}: {value}")
+    _write(report)
+    return
+  suite = getattr(bench_decoder, _SUITE.value)
+  rows = []
+  for title, group in suite(rounds=_ROUNDS.value):
+    console.print(f"[bold]{title}[/bold]")
+    console.print(bench_table.table(group))
+    rows += [dataclasses.asdict(row) | {"title": title} for row in group]
+  _write(rows)
+
+
+def _write(value: object) -> None:
+  if _JSON.value:
+    text = json.dumps(value, indent=2)
+    pathlib.Path(_JSON.value).write_text(text + "\n")
+
+
+if __name__ == "__main__":
+  runs.launch(main)

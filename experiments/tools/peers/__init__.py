@@ -1,0 +1,1 @@
+"""Workers around other people's engines, run by `.venv-peers`' Python."""

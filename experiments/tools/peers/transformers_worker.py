@@ -1,0 +1,80 @@
+"""Hugging Face transformers (torch, CPU, float32) behind JSON lines.
+
+Run by the Python of `.venv-peers`; imports nothing of this codebase. One
+request a line on standard input, one answer a line on standard output.
+"""
+
+import json
+import sys
+import time
+
+import torch
+import transformers
+
+
+class Worker:
+  """Answers `create`, `load`, `score`, `prefill`, `start` and `step`."""
+
+  def create(
+    self, folder: str, config: dict, seed: int, shard_size: str
+  ) -> dict:
+    """Writes a checkpoint folder with random weights, none of them trivial."""
+    torch.manual_seed(seed)
+    model = transformers.AutoModelForCausalLM.from_config(
+      transformers.AutoConfig.for_model(**config), dtype=torch.float32
+    )
+    for name, value in model.named_parameters():
+      if value.ndim == 1:  # fresh biases are all 0 and norm scales all 1
+        centre = 1.0 if "norm" in name else 0.0
+        value.copy_(centre + 0.3 * torch.randn(value.shape))
+    model.save_pretrained(folder, max_shard_size=shard_size)
+    frequencies = model.model.rotary_emb.inv_freq
+    return {"inverse_frequencies": frequencies.tolist()}
+
+  def load(self, folder: str, threads: int) -> dict:
+    """Loads a checkpoint folder."""
+    torch.set_num_threads(threads)
+    self.model = transformers.AutoModelForCausalLM.from_pretrained(
+      folder, dtype=torch.float32
+    ).eval()
+    return {"version": transformers.__version__, "torch": torch.__version__}
+
+  def score(self, tokens: list[list[int]]) -> dict:
+    """Returns the logits at every position."""
+    logits = self.model(torch.tensor(tokens)).logits
+    return {"logits": logits.float().tolist()}
+
+  def prefill(self, tokens: list[list[int]]) -> dict:
+    """Runs a prompt, keeping logits of the last position alone."""
+    start = time.perf_counter()
+    self.model(torch.tensor(tokens), use_cache=True, logits_to_keep=1)
+    return {"seconds": time.perf_counter() - start}
+
+  def start(self, tokens: list[list[int]]) -> dict:
+    """Runs a prompt and keeps its cache for `step`."""
+    out = self.model(torch.tensor(tokens), use_cache=True, logits_to_keep=1)
+    self.cache, self.next = out.past_key_values, out.logits.argmax(-1)
+    return {}
+
+  def step(self, count: int) -> dict:
+    """Decodes `count` greedy tokens a row."""
+    start = time.perf_counter()
+    for _ in range(count):
+      out = self.model(self.next, past_key_values=self.cache, use_cache=True)
+      self.cache, self.next = out.past_key_values, out.logits.argmax(-1)
+    return {"seconds": time.perf_counter() - start}
+
+
+def main() -> None:
+  """Serves requests until standard input ends."""
+  worker = Worker()
+  with torch.inference_mode():
+    for line in sys.stdin:
+      request, start = json.loads(line), time.perf_counter()
+      answer = getattr(worker, request.pop("op"))(**request)
+      answer = {"seconds": time.perf_counter() - start} | answer
+      print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,40 @@
+"""Other people's engines: how to start them and what models to give them."""
+
+import pathlib
+
+from absl import flags
+
+from experiments.tools import write_gguf
+from research.data import artifacts
+from research.telemetry import peer
+
+_PYTHON = flags.DEFINE_string(
+  "peers", ".venv-peers/bin/python", "Python with transformers and llama.cpp."
+)
+
+SMOLLM2 = "smollm2-135m-instruct-q4_1"
+THREADS = 2
+
+
+def worker(name: str) -> peer.PeerProcess:
+  """Returns a rival that starts with its first call.
+
+  Args:
+    name: `transformers` or `llama_cpp`.
+  """
+  script = pathlib.Path(__file__).parent / "peers" / f"{name}_worker.py"
+  return peer.PeerProcess([_PYTHON.value, str(script)], timeout=600)
+
+
+def folder() -> pathlib.Path:
+  """Returns the cache folder of models that were written for rivals."""
+  return artifacts.cache_dir() / "peers"
+
+
+def float32_file() -> pathlib.Path:
+  """Returns SmolLM2 as a GGUF file in float32, written once to the cache."""
+  target = folder() / f"{SMOLLM2}-float32.gguf"
+  if not target.is_file():
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_gguf.write_float32(artifacts.fetch(SMOLLM2), target)
+  return target

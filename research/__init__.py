@@ -1,0 +1,1 @@
+"""Shared systems code: models, engine, trainer, graphs, experiment contract."""

@@ -1,0 +1,1 @@
+"""Outside artefacts, model files, tokenizers and texts."""

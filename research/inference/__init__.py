@@ -1,0 +1,1 @@
+"""Turning a decoder into text: sampling and generation over a paged cache."""

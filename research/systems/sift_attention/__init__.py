@@ -1,0 +1,1 @@
+"""SiftAttention: thresholds for attention scores from a power law."""

@@ -1,0 +1,48 @@
+"""Prints bench rows."""
+
+from collections.abc import Sequence
+
+import rich.table
+
+from research.telemetry import bench
+
+_PREFIXES = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
+
+
+def table(results: Sequence[bench.BenchResult]) -> rich.table.Table:
+  """Returns a table of timings, ratios and fractions of the limits.
+
+  A column "vs X" holds how many times faster than X a row is.
+  """
+  names = [row.name for row in results]
+  grid = rich.table.Table()
+  grid.add_column("candidate")
+  headings = ["median", "p25 to p75", *(f"vs {name}" for name in names)]
+  for heading in [*headings, "of limit", "rounds", "verdict"]:
+    grid.add_column(heading, justify="right")
+  for row in results:
+    ratios = [row.ratio_to.get(name) for name in names]
+    share = row.fraction_of_limit
+    tried = row.rounds_kept + row.rounds_dropped
+    grid.add_row(
+      row.name,
+      _quantity(row.median, row.unit),
+      _quantity(row.p25, row.unit) + " to " + _quantity(row.p75, row.unit),
+      *("" if ratio is None else f"{ratio:.2f}x" for ratio in ratios),
+      "" if share is None else f"{share:.0%}",
+      f"{row.rounds_kept} of {tried}",
+      row.verdict,
+    )
+  return grid
+
+
+def _quantity(value: float | None, unit: str) -> str:
+  """Returns three digits with a prefix on seconds: 0.0123 s is 12.3 ms."""
+  if value is None:
+    return "-"
+  if not unit.startswith("s"):
+    return f"{value:.3g} {unit}"
+  scale, prefix = next(
+    (pair for pair in _PREFIXES if value >= pair[0]), _PREFIXES[-1]
+  )
+  return f"{value / scale:.3g} {prefix}{unit}"

@@ -1,0 +1,1 @@
+"""One decoder for every system: configuration, layers, caches, checkpoints."""

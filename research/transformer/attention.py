@@ -1,0 +1,214 @@
+"""Attention as an object that the decoder is called with.
+
+An `Attention` owns what happens between rotary embedding and output projection,
+its layer's cache included, so that paged decoding, threshold attention or a
+scoring pass are chosen by the caller and the decoder stays one function.
+"""
+
+import dataclasses
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from research.transformer import cache
+
+_MASKED = -1e30  # finite, so that a row with no key at all gives no NaN
+_BLOCK = 128  # queries of causal attention that go together
+_MOST_BLOCKS = 8  # more would only make programs long
+
+
+@runtime_checkable  # the tests' type checker looks with isinstance
+class Attention(Protocol):
+  """Attends one layer's queries to its keys and values."""
+
+  def __call__(
+    self,
+    layer: int,
+    q: Float[Array, "b s h d"],
+    k: Float[Array, "b s k d"],
+    v: Float[Array, "b s k d"],
+    positions: Int[Array, "b s"],
+    state: Any,
+  ) -> tuple[Float[Array, "b s h d"], Any]:
+    """Attends.
+
+    Args:
+      layer: the layer's number.
+      q: rotated queries.
+      k: rotated keys of the same tokens.
+      v: values of the same tokens.
+      positions: of the tokens in their rows.
+      state: this layer's cache (or whatever the object keeps), or `None`.
+
+    Returns:
+      The attended values and the layer's next state.
+    """
+    ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Causal:
+  """Causal attention within the call; rows start at position 0, no cache."""
+
+  def __call__(self, layer, q, k, v, positions, state):
+    """See `Attention`."""
+    del layer, positions
+    return attend_causal(q, k, v), state
+
+
+@dataclasses.dataclass(frozen=True)
+class PagedPrefill:
+  """Causal attention that also stores keys and values from position 0.
+
+  Attributes:
+    table: page number of each row's i-th page, `[b, pages]`.
+  """
+
+  table: jax.Array
+
+  def __call__(self, layer, q, k, v, positions, state):
+    """See `Attention`."""
+    state = cache.write_prefix(state, self.table, k, v)
+    del layer, positions
+    return attend_causal(q, k, v), state
+
+
+@dataclasses.dataclass(frozen=True)
+class PagedDecode:
+  """Attention to everything cached so far, one page at a time.
+
+  Attributes:
+    table: page number of each row's i-th page, `[b, pages]`.
+  """
+
+  table: jax.Array
+
+  def __call__(self, layer, q, k, v, positions, state):
+    """See `Attention`."""
+    del layer
+    state = cache.write_tokens(state, self.table, positions, k, v)
+    return attend_pages(q, state, self.table, positions), state
+
+
+def attend_causal(
+  q: Float[Array, "b s h d"],
+  k: Float[Array, "b s k d"],
+  v: Float[Array, "b s k d"],
+) -> Float[Array, "b s h d"]:
+  r"""Exact causal attention of rows that start at position 0.
+
+  $$o_i = \sum_{j \le i} \mathrm{softmax}_j(q_i k_j / \sqrt d)\, v_j$$
+
+  Queries go in blocks, each against only the keys that it may see, so that a
+  third to a half of the scores are never made. `jax.nn.dot_product_attention`
+  makes all of them and, with grouped heads on a CPU, a transposed copy.
+
+  Args:
+    q: rotated queries.
+    k: rotated keys.
+    v: values.
+
+  Returns:
+    The attended values, in the dtype of `q`.
+  """
+  length = q.shape[1]
+  size = max(_BLOCK, -(-length // _MOST_BLOCKS))
+  rows = _group_rows(q, k.shape[2])
+  keys, values = k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)
+  blocks = []
+  for start in range(0, length, size):
+    stop = min(start + size, length)
+    block = rows[:, :, :, start:stop]
+    flat = block.reshape(*block.shape[:2], -1, block.shape[-1])
+    scores = _scores(flat, keys[..., :stop])
+    seen = jnp.arange(stop)[None, :] <= jnp.arange(start, stop)[:, None]
+    seen = jnp.tile(seen, (block.shape[2], 1))[None, None]
+    weights = jax.nn.softmax(jnp.where(seen, scores, _MASKED), axis=-1)
+    blocks.append(_values(weights, values[:, :, :stop]).reshape(block.shape))
+  out = jnp.concatenate(blocks, axis=3).astype(q.dtype)
+  return out.transpose(0, 3, 1, 2, 4).reshape(q.shape)
+
+
+def attend_pages(
+  q: Float[Array, "b s h d"],
+  pages: cache.Pages,
+  table: Int[Array, "b pages"],
+  positions: Int[Array, "b s"],
+) -> Float[Array, "b s h d"]:
+  r"""Exact attention over a paged pool with a running softmax.
+
+  $$o = \sum_j \mathrm{softmax}_j(q k_j / \sqrt d)\, v_j,
+    \qquad j \le \mathrm{position}(q)$$
+
+  The loop ends with the longest live row and holds one page per row; the
+  context is never gathered.
+
+  Args:
+    q: rotated queries.
+    pages: the layer's pool, the queries' own tokens included.
+    table: page number of each row's i-th page.
+    positions: of the queries in their rows.
+
+  Returns:
+    The attended values, in the dtype of `q`.
+
+  References:
+    Milakov and Gimelshein, Online normalizer calculation, arXiv 1805.02867.
+  """
+  batch, length, heads, width = q.shape
+  kv_heads, size = pages.v.shape[1], pages.page_size
+  rows = _group_rows(q, kv_heads).reshape(batch, kv_heads, -1, width)
+  groups = heads // kv_heads
+  last = jnp.tile(positions, (1, groups))[:, None, :, None]
+
+  def body(index, carry):
+    top, total, out = carry
+    page = table[:, index]
+    scores = _scores(rows, pages.k[page])
+    offset = index * size + jnp.arange(size)
+    live = offset[None, None, None, :] <= last
+    scores = jnp.where(live, scores, _MASKED)
+    new_top = jnp.maximum(top, scores.max(axis=-1, keepdims=True))
+    weights = jnp.exp(scores - new_top)
+    shrink = jnp.exp(top - new_top)
+    total = total * shrink + weights.sum(axis=-1, keepdims=True)
+    out = out * shrink + _values(weights, pages.v[page])
+    return new_top, total, out
+
+  shape = rows.shape[:3]
+  init = (
+    jnp.full((*shape, 1), _MASKED, jnp.float32),
+    jnp.zeros((*shape, 1), jnp.float32),
+    jnp.zeros((*shape, width), jnp.float32),
+  )
+  count = jnp.minimum(positions.max() // size + 1, table.shape[1])
+  _, total, out = jax.lax.fori_loop(0, count, body, init)
+  out = (out / total).astype(q.dtype)
+  out = out.reshape(batch, heads, length, width)
+  return out.transpose(0, 2, 1, 3)
+
+
+def _group_rows(
+  q: Float[Array, "b s h d"], kv_heads: int
+) -> Float[Array, "b k g s d"]:
+  """Scales queries and gathers those of each key-value head."""
+  batch, length, _, width = q.shape
+  rows = q.reshape(batch, length, kv_heads, -1, width) * width**-0.5
+  return rows.transpose(0, 2, 3, 1, 4)
+
+
+def _scores(
+  q: Float[Array, "b k r d"], k: Float[Array, "b k d t"]
+) -> Float[Array, "b k r t"]:
+  return jnp.einsum("bkrd,bkdt->bkrt", q, k, preferred_element_type="float32")
+
+
+def _values(
+  weights: Float[Array, "b k r t"], v: Float[Array, "b k t d"]
+) -> Float[Array, "b k r d"]:
+  weights = weights.astype(v.dtype)
+  return jnp.einsum(
+    "bkrt,bktd->bkrd", weights, v, preferred_element_type="float32"
+  )

@@ -1,0 +1,64 @@
+"""Test session: CPU devices, absl flags, strict modes, compile cache."""
+
+import os
+import pathlib
+import sys
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+from absl import flags
+
+from research.data import artifacts, tokenizer
+from research.data import gguf as gguf_data
+from research.runs import compilation
+from research.transformer import checkpoints
+from research.transformer.checkpoints import gguf
+
+
+def pytest_configure(config: pytest.Config) -> None:
+  del config
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(sys.argv[:1])  # grain and absl read flags when imported
+  jax.config.update("jax_num_cpu_devices", 8)
+  jax.config.update("jax_numpy_rank_promotion", "raise")
+  compilation.keep()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+  parser.addoption(
+    "--full", action="store_true", help="also run tests marked slow and peers"
+  )
+  parser.addoption(
+    "--update-golden", action="store_true", help="rewrite tests/golden files"
+  )
+
+
+def pytest_collection_modifyitems(
+  config: pytest.Config, items: list[pytest.Item]
+) -> None:
+  if config.getoption("--full"):
+    return
+  skip = pytest.mark.skip(reason="runs in `make test-full`")
+  for item in items:
+    if item.get_closest_marker("slow") or item.get_closest_marker("peers"):
+      item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def smollm2_path() -> pathlib.Path:
+  try:
+    return artifacts.fetch("smollm2-135m-instruct-q4_1", progress=False)
+  except artifacts.ArtifactError as error:
+    pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def smollm2(smollm2_path: pathlib.Path) -> checkpoints.Model:
+  return gguf.load(smollm2_path)
+
+
+@pytest.fixture(scope="session")
+def smollm2_words(smollm2_path: pathlib.Path) -> tokenizer.Tokenizer:
+  return tokenizer.Tokenizer.from_gguf(gguf_data.GGUFFile.open(smollm2_path))

@@ -1,0 +1,3 @@
+"""Fails as a broken experiment does: with a traceback."""
+
+raise RuntimeError("the lab burned down")
