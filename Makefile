@@ -35,6 +35,8 @@ peers: .venv-peers/.installed ## make .venv-peers, the rivals (compiles for minu
 
 goldens: .venv/.installed .venv-peers/.installed ## record the rivals' answers again
 	@.venv/bin/python -m experiments.tools.record_goldens
+	@.venv-peers/bin/python tests/data/record_goldens.py "$$(.venv/bin/python \
+	  -c 'from experiments.tools import rivals; print(rivals.smollm2_file())')"
 
 lint: .venv/.installed ## check format, style, types and layers
 	@.venv/bin/ruff format --check --quiet . || \

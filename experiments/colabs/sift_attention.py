@@ -35,7 +35,9 @@ from research.systems.sift_attention import power_law
 config = smoke.get_config()
 model, tokenizer = models.load(config.model)
 windows = study.cut_windows(config, tokenizer.encode)
-print({name: tokenizer.decode(ids[:12]) for name, ids in windows.items()})
+print(
+  {name: tokenizer.decode(ids[:12].tolist()) for name, ids in windows.items()}
+)
 
 # %% [markdown]
 # ## Measure

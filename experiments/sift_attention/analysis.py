@@ -22,6 +22,7 @@ class Findings:
     average_null: the same with beta held at 1.
     layers: fits of each layer's average over heads, `[window, layer, level]`.
     heads: fits of single heads, `[window, layer, head, level]`.
+    heads_null: the same with beta held at 1.
     texts: each window's text.
     errors: absolute error of extrapolated log-thresholds at the headline level
       over the second half of the windows, in nats, by method and warm-up.
@@ -36,6 +37,7 @@ class Findings:
   average_null: power_law.Fit
   layers: power_law.Fit
   heads: power_law.Fit
+  heads_null: power_law.Fit
   texts: list[str]
   errors: dict[str, dict[int, np.ndarray]]
   check_beta: np.ndarray
@@ -77,13 +79,14 @@ def analyse(
     average_null=power_law.fit_null(mean[..., fitted], x),
     layers=power_law.fit(y.mean(2), x),
     heads=heads,
+    heads_null=power_law.fit_null(y, x),
     texts=texts,
     errors=_extrapolate(config, steps, log_theta),
     check_beta=np.abs(heads.beta[0] - dense.beta),
   )
 
 
-METHODS = ("power law", "power law from the first fitted step", "beta = 1")
+METHODS = ("power law", "power law, first steps left out", "β = 1")
 
 
 def _extrapolate(

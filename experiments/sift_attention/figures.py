@@ -55,14 +55,15 @@ def _law(config, found: Findings, context) -> None:
 def _goodness(config, found: Findings, context) -> None:
   fig, axes = figures.subplots(height=3.2)
   level = config.levels.index(config.headline_level)
-  for label, r2 in (
-    ("single heads", found.heads.r2[..., level]),
-    ("a layer's average", found.layers.r2[..., level]),
-    ("average of all heads", found.average.r2[..., level]),
+  for label, law, style in (
+    ("single heads", found.heads, "-"),
+    ("single heads, β = 1", found.heads_null, "--"),
+    ("a layer's average", found.layers, "-"),
+    ("average of all heads", found.average, "-"),
   ):
-    ordered = np.sort(r2, axis=None)
+    ordered = np.sort(law.r2[..., level], axis=None)
     share = np.arange(1, ordered.size + 1) / ordered.size
-    axes.step(ordered, share, where="post", label=label)
+    axes.step(ordered, share, style, where="post", label=label)
   axes.set(
     xlim=(-0.02, 1.02),
     xlabel="R² of the power law",
@@ -118,6 +119,7 @@ def _extrapolation(config, found: Findings, context) -> None:
     axes.loglog(config.warmups, nine, style, label=name)
   axes.axhline(np.log(2), color=figures.INK, linewidth=1, linestyle=":")
   axes.set_xticks(config.warmups, [f"{w}" for w in config.warmups])
+  axes.set_yticks([1, 2, 4, 8], ["1", "2", "4", "8"])
   axes.minorticks_off()
   axes.set(
     xlabel="warm-up length (steps)",
@@ -130,5 +132,6 @@ def _extrapolation(config, found: Findings, context) -> None:
     title="Predicting thresholds from a warm-up",
     caption="Laws fitted on the warm-up of each head alone and compared with "
     f"the window's second half at τ = {config.headline_level:g}; lower is "
-    "better. The dotted line is an error of a factor of two.",
+    f"better. The steps left out are those below {config.first_step}. The "
+    "dotted line is an error of a factor of two.",
   )

@@ -31,10 +31,15 @@ def folder() -> pathlib.Path:
   return artifacts.cache_dir() / "peers"
 
 
+def smollm2_file() -> pathlib.Path:
+  """Returns SmolLM2's own GGUF file."""
+  return artifacts.fetch(SMOLLM2)
+
+
 def float32_file() -> pathlib.Path:
   """Returns SmolLM2 as a GGUF file in float32, written once to the cache."""
   target = folder() / f"{SMOLLM2}-float32.gguf"
   if not target.is_file():
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_gguf.write_float32(artifacts.fetch(SMOLLM2), target)
+    write_gguf.write_float32(smollm2_file(), target)
   return target

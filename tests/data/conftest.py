@@ -15,7 +15,8 @@ _HERE = pathlib.Path(__file__).parent
 
 @pytest.fixture(scope="session")
 def golden() -> dict[str, Any]:
-  return json.loads((_HERE / "golden" / "tokenizers.json").read_text())
+  path = _HERE.parent / "golden" / "tokenizers.json"
+  return json.loads(path.read_text())
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,7 @@
-"""Records what llama.cpp and transformers answer, for the tests beside it.
+"""Records what llama.cpp and transformers answer, for the tests here.
 
-Run with the peers' environment, from the root of the clone:
-  PYTHONPATH=. .venv-peers/bin/python tests/data/record_goldens.py MODEL.gguf
-where MODEL.gguf is SmolLM2-135M-Instruct (Q4_1).
+`make goldens` runs it with the peers' environment and SmolLM2's file:
+  .venv-peers/bin/python tests/data/record_goldens.py MODEL.gguf
 """
 
 import importlib.metadata
@@ -121,5 +120,5 @@ def record(model: pathlib.Path) -> dict:
 
 if __name__ == "__main__":
   golden = record(pathlib.Path(sys.argv[1]))
-  target = HERE / "golden" / "tokenizers.json"
+  target = HERE.parent / "golden" / "tokenizers.json"
   target.write_text(json.dumps(golden, ensure_ascii=True) + "\n")
