@@ -16,6 +16,7 @@ import collections
 import dataclasses
 import pathlib
 import re
+import warnings
 from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
@@ -91,14 +92,22 @@ def _op_seconds(space: bytes) -> dict[tuple[str, int], dict[str, float]]:
   programs: dict[Any, dict[str, float]] = collections.defaultdict(
     lambda: collections.defaultdict(float)
   )
+  with warnings.catch_warnings():
+    # From Python 3.12 on, jaxlib's reader makes its types with a warning, and
+    # aborts the process where warnings are errors.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    for event in _events(space):
+      stats: dict[Any, Any] = dict(event.stats)
+      if "hlo_op" in stats:
+        key = (stats["hlo_module"], stats.get("program_id", -1))
+        programs[key][stats["hlo_op"]] += event.duration_ns / 1e9
+  return programs
+
+
+def _events(space: bytes) -> Iterator[Any]:
   for plane in jax.profiler.ProfileData.from_serialized_xspace(space).planes:
     for line in plane.lines:
-      for event in line.events:
-        stats: dict[Any, Any] = dict(event.stats)
-        if "hlo_op" in stats:
-          key = (stats["hlo_module"], stats.get("program_id", -1))
-          programs[key][stats["hlo_op"]] += event.duration_ns / 1e9
-  return programs
+      yield from line.events
 
 
 def _match(
