@@ -1,0 +1,1 @@
+"""Policies: which value rows are worth reading, decided row by row."""
