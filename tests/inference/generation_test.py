@@ -1,5 +1,6 @@
 """Generation: the same text however it is batched, paged and laid out."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -158,6 +159,15 @@ def test_nothing_is_compiled_after_warm_up(small, compilations, devices):
     _generate(generator, _prompts(*lengths), steps=24, settings=choices)
   assert not compilations
   assert generator.num_compiled == 2
+
+
+def test_each_step_is_traced_once(small):
+  generator = generation.Generator(small)
+  for name in ("prefill", "decode"):
+    once = chex.assert_max_traces(getattr(generator, f"_{name}"), n=1)
+    setattr(generator, name, jax.jit(once, donate_argnames="pool"))
+  for lengths in ((20, 3), (9, 32)):
+    _generate(generator, _prompts(*lengths), steps=24)
 
 
 def test_the_pool_is_donated(generator, small):
