@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help reproduce test test-full peers goldens lint lock clean FORCE
+.PHONY: help reproduce test test-full peers gpucc goldens lint lock clean FORCE
 
 PAPER ?=
 OUT ?= out/reproduce
@@ -27,11 +27,13 @@ test: .venv/.installed ## run the tests, the slow ones left out
 	@third_party/install_apt.sh --check
 	@.venv/bin/python -m pytest
 
-test-full: .venv/.installed .venv-peers/.installed ## run all tests, rivals included
+test-full: .venv/.installed .venv-peers/.installed .venv-gpucc/.installed ## run all tests, rivals included
 	@third_party/install_apt.sh --check
 	@.venv/bin/python -m pytest --full
 
 peers: .venv-peers/.installed ## make .venv-peers, the rivals (compiles for minutes)
+
+gpucc: .venv-gpucc/.installed ## make .venv-gpucc, a compiler for GPUs (needs none)
 
 goldens: .venv/.installed .venv-peers/.installed ## record the rivals' answers again
 	@.venv/bin/python -m experiments.tools.record_goldens
@@ -57,7 +59,7 @@ lock: ## resolve pyproject.toml into requirements.lock again
 	  --python-version 3.11 -o requirements.lock
 
 clean: ## remove environments, caches and out/ (downloads stay)
-	rm -rf .venv .venv-peers build dist out .pytest_cache .ruff_cache \
+	rm -rf .venv .venv-peers .venv-gpucc build dist out .pytest_cache .ruff_cache \
 	  .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -96,4 +98,11 @@ endif
 	@echo "making .venv-peers: the rivals (one compiles for many minutes)"
 	@rm -rf .venv-peers && .venv/bin/python -m venv .venv-peers
 	@.venv-peers/bin/python $(PIP_INSTALL) -r requirements-peers.txt
+	@touch $@
+
+.venv-gpucc/.installed: requirements-gpucc.lock | .venv/.locked
+	@echo "making .venv-gpucc: the GPU compiler (a gigabyte)"
+	@rm -rf .venv-gpucc && .venv/bin/python -m venv .venv-gpucc
+	@.venv-gpucc/bin/python $(PIP_INSTALL) --require-hashes --no-deps \
+	  -r requirements-gpucc.lock
 	@touch $@

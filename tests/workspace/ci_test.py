@@ -52,7 +52,7 @@ def test_script_lints_and_ends_with_the_tests(root):
     if line and not line.startswith("#")
   ]
   assert lines[0] == "set -euo pipefail"
-  assert lines[-2:] == ["make lint", "make test"]
+  assert lines[-3:] == ["make lint", "make gpucc", "make test"]
   subprocess.run(["bash", "-n", str(script)], check=True)
 
 

@@ -22,7 +22,7 @@ def _lint(folder: pathlib.Path) -> subprocess.CompletedProcess[str]:
 def checkout(tmp_path: pathlib.Path, root: pathlib.Path) -> pathlib.Path:
   """A copy of the code that a test may spoil."""
   shutil.copy(root / "pyproject.toml", tmp_path)
-  for package in ("experiments", "research"):
+  for package in ("experiments", "kernels_pallas", "research"):
     shutil.copytree(
       root / package,
       tmp_path / package,
@@ -44,6 +44,11 @@ def test_layers_hold(root):
       "research/mesh/planted.py",
       "from research.runs import config",
       "research.mesh.planted -> research.runs.config",
+    ),
+    (
+      "kernels_pallas/planted.py",
+      "from research.transformer import cache",
+      "kernels_pallas.planted -> research.transformer.cache",
     ),
     (
       "research/systems/planted.py",

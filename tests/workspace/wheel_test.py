@@ -12,6 +12,7 @@ import zipfile
 import pytest
 from packaging import requirements
 
+_PACKAGES = {"kernels_pallas", "research"}
 _IMPORT_ALL = """
 import importlib, pkgutil, sys
 
@@ -25,9 +26,13 @@ class Refuse:
 
 
 sys.meta_path.insert(0, Refuse())
-import research
+import kernels_pallas, research
 
-names = [m.name for m in pkgutil.walk_packages(research.__path__, "research.")]
+names = [
+  m.name
+  for package in (kernels_pallas, research)
+  for m in pkgutil.walk_packages(package.__path__, package.__name__ + ".")
+]
 for name in names:
   importlib.import_module(name)
 print(len(names), research.__file__)
@@ -98,7 +103,7 @@ def _beyond_base(site: pathlib.Path) -> set[str]:
   return {
     module
     for module, dists in owners.items()
-    if module != "research" and not needed & set(map(normal, dists))
+    if module not in _PACKAGES and not needed & set(map(normal, dists))
   }
 
 
@@ -108,9 +113,11 @@ def test_holds_the_library_and_nothing_else(wheel, root):
     manifest = archive.read("research/data/artifacts.toml")
   assert manifest == (root / "third_party" / "artifacts.toml").read_bytes()
   shipped = {name for name in names if ".dist-info/" not in name}
-  assert {name.partition("/")[0] for name in shipped} == {"research"}
+  assert {name.partition("/")[0] for name in shipped} == _PACKAGES
   sources = {
-    str(path.relative_to(root)) for path in (root / "research").rglob("*.py")
+    str(path.relative_to(root))
+    for package in _PACKAGES
+    for path in (root / package).rglob("*.py")
   }
   assert sources <= shipped
   assert any(name.endswith("dist-info/licenses/LICENSE") for name in names)

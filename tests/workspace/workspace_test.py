@@ -23,7 +23,12 @@ _PACKAGES = {
 
 def _packages_in_the_tree() -> set[str]:
   found = {"experiments"}
-  for pattern in ("experiments/*", "research/*", "research/systems/*"):
+  for pattern in (
+    "experiments/*",
+    "kernels_pallas",
+    "research/*",
+    "research/systems/*",
+  ):
     for init in _ROOT.glob(f"{pattern}/__init__.py"):
       found.add(".".join(init.parent.relative_to(_ROOT).parts))
   return found - {"research.systems"}

@@ -1,0 +1,1 @@
+"""Decode attention that loads only the value rows that pass a threshold."""

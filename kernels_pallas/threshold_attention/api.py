@@ -1,0 +1,138 @@
+"""The one entry to threshold attention, whatever runs it."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+from absl import logging
+from jaxtyping import Array, Float, Int
+
+from kernels_pallas.threshold_attention import reference, result, triton
+
+IMPLEMENTATIONS: dict[str, Callable[..., result.Attended]] = {
+  "triton": triton.attend,
+  "xla": reference.attend,
+}
+
+
+def threshold_attention(
+  q: Float[Array, "b h d"],
+  k_pages: Float[Array, "page k d t"],
+  v_pages: Float[Array, "page k t d"],
+  table: Int[Array, "b pages"],
+  lengths: Int[Array, " b"],
+  log_threshold: Float[Array, "b h"],
+  *,
+  scale: float | None = None,
+  implementation: str | Sequence[str] | None = None,
+) -> result.Attended:
+  r"""Attends to the tokens whose attention score passes a threshold.
+
+  With scores $s_j = \mathrm{scale} \cdot q k_j$ and
+  $\mathrm{LSE} = \log \sum_j e^{s_j}$ over all tokens, head by head,
+
+  $$K = \{j : s_j \ge \min(\mathrm{LSE} + \log\eta, \max_i s_i)\}
+    \cup \{\mathrm{newest}\}, \qquad
+    o = \sum_{j \in K} e^{s_j} v_j \Big/ \sum_{j \in K} e^{s_j}.$$
+
+  The newest token and the highest score are always kept, so no row is empty.
+  A threshold of $-\infty$ is dense attention by the same code. Query heads of
+  a group share the value rows that they load.
+
+  Args:
+    q: one rotated query a row.
+    k_pages: pool of keys.
+    v_pages: pool of values.
+    table: page number of each row's i-th page; entries past the row's length
+      may be anything within the pool.
+    lengths: tokens of each row, the newest included; at most what its pages
+      hold.
+    log_threshold: $\log \eta$ in nats, from $-\infty$ (all) to $\infty$ (only
+      the newest and the highest).
+    scale: what scores are multiplied with; by default $1 / \sqrt d$.
+    implementation: a name of `IMPLEMENTATIONS`, or several in order of
+      preference, the next taken where one does not support the arguments. By
+      default Triton on a GPU and else XLA, with a line in the log.
+
+  Returns:
+    The attended values, log-sum-exp, and what was kept.
+
+  Raises:
+    ValueError: sizes that do not fit together, or an unknown name.
+    UnsupportedError: no implementation of those named takes the arguments.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> pages = jnp.zeros((1, 1, 16, 16))
+    >>> one = jnp.ones((1,), jnp.int32)
+    >>> done = threshold_attention(
+    ...   jnp.ones((1, 2, 16)), pages, pages, one[:, None] - 1, 5 * one,
+    ...   jnp.full((1, 2), -jnp.inf), implementation="xla")
+    >>> done.kept.tolist(), done.rows.tolist()
+    ([[5, 5]], [[5]])
+
+  References:
+    Threshold attention guided by a power law: arXiv 2506.05300.
+  """
+  _check(q, k_pages, v_pages, table, lengths, log_threshold)
+  if scale is None:
+    scale = q.shape[-1] ** -0.5
+  refused = []
+  for name in _names(implementation):
+    try:
+      return IMPLEMENTATIONS[name](
+        q, k_pages, v_pages, table, lengths, log_threshold, scale=scale
+      )
+    except result.UnsupportedError as error:
+      refused.append(f"{name}: {error}")
+      if implementation is None:
+        logging.info("threshold_attention falls back to XLA: %s", error)
+  raise result.UnsupportedError("; ".join(refused))
+
+
+def _names(implementation: str | Sequence[str] | None) -> Sequence[str]:
+  """The implementations to try, in order."""
+  if implementation is None:
+    if jax.default_backend() == "gpu":
+      return ("triton", "xla")
+    logging.log_first_n(
+      logging.INFO,
+      "threshold_attention falls back to XLA: the backend is %s, not gpu",
+      1,
+      jax.default_backend(),
+    )
+    return ("xla",)
+  if isinstance(implementation, str):
+    implementation = (implementation,)
+  unknown = [name for name in implementation if name not in IMPLEMENTATIONS]
+  if unknown or not implementation:
+    raise ValueError(
+      f"implementation: got {implementation!r}, expected names out of "
+      f"{sorted(IMPLEMENTATIONS)}"
+    )
+  return implementation
+
+
+def _check(q, k_pages, v_pages, table, lengths, log_threshold) -> None:
+  """Raises unless the sizes fit together."""
+  batch, heads, width = q.shape
+  pages, kv_heads, size = v_pages.shape[:3]
+  if heads % kv_heads:
+    raise ValueError(
+      f"q: got {heads} heads, expected a multiple of the {kv_heads} key-value "
+      "heads"
+    )
+  expected = {
+    "k_pages": (k_pages, (pages, kv_heads, width, size)),
+    "v_pages": (v_pages, (pages, kv_heads, size, width)),
+    "table": (table, (batch, *table.shape[1:2])),
+    "lengths": (lengths, (batch,)),
+    "log_threshold": (log_threshold, (batch, heads)),
+  }
+  for name, (array, shape) in expected.items():
+    if array.shape != shape:
+      raise ValueError(f"{name}: got shape {array.shape}, expected {shape}")
+  if not q.dtype == k_pages.dtype == v_pages.dtype:
+    raise ValueError(
+      f"got dtypes q {q.dtype}, k_pages {k_pages.dtype}, v_pages "
+      f"{v_pages.dtype}, expected the same for all"
+    )
