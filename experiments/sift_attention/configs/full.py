@@ -3,7 +3,7 @@
 Paper: SiftAttention, arXiv 2506.05300
 Command: python -m experiments.sift_attention.main \
   --config=experiments/sift_attention/configs/full.py --workdir=out/full
-Expected: 5 minutes, 2.5 GB on 2 cores
+Expected: 5 minutes, 2.1 GB on 2 cores
 Paper's value: the law is stated in the abstract, without a figure
 """
 

@@ -3,7 +3,7 @@
 Paper: SiftAttention, arXiv 2506.05300
 Command: python -m experiments.sift_attention.main \
   --config=experiments/sift_attention/configs/smoke.py --workdir=out/smoke
-Expected: 15 seconds, 1.6 GB on 2 cores
+Expected: 15 seconds, 1.5 GB on 2 cores
 Paper's value: the law is stated in the abstract, without a figure
 """
 
