@@ -7,10 +7,15 @@ Suites:
   prefill: a SmolLM2 prompt of 512 tokens in float32.
   memory: peak memory of loading and generating, and compilations after the
     first generation.
+  attention: one layer's decode attention at 8k to 128k tokens, by the share of
+    value rows that is kept.
+  select: finding the rows to keep, by a threshold that is known and by ranking.
+  policy: predicting the threshold and learning from a step, beside attention
+    at 8k tokens.
 
 Decode and prefill stand beside Hugging Face transformers and llama.cpp on two
 threads each; those run in `.venv-peers` (`make peers`), without which their
-rows say that they are unavailable.
+rows say that they are unavailable; torch's attention does so too.
 """
 
 import dataclasses
@@ -21,12 +26,19 @@ from collections.abc import Sequence
 import rich.console
 from absl import flags
 
-from experiments.tools import bench_decoder
+from experiments.tools import bench_attention, bench_decoder, bench_selection
 from research import runs
 from research.telemetry import bench_table
 
+_SUITES = {
+  "decode": bench_decoder.decode,
+  "prefill": bench_decoder.prefill,
+  "attention": bench_attention.attend,
+  "select": bench_selection.select,
+  "policy": bench_selection.policy,
+}
 _SUITE = flags.DEFINE_enum(
-  "suite", "decode", ["decode", "prefill", "memory"], "What to measure."
+  "suite", "decode", [*_SUITES, "memory"], "What to measure."
 )
 _ROUNDS = flags.DEFINE_integer("rounds", 12, "Timed rounds.", lower_bound=1)
 _JSON = flags.DEFINE_string("json", None, "Also write the rows to this file.")
@@ -42,9 +54,8 @@ def main(argv: Sequence[str]) -> None:
       console.print(f"{name}: {value}")
     _write(report)
     return
-  suite = getattr(bench_decoder, _SUITE.value)
   rows = []
-  for title, group in suite(rounds=_ROUNDS.value):
+  for title, group in _SUITES[_SUITE.value](rounds=_ROUNDS.value):
     console.print(f"[bold]{title}[/bold]")
     console.print(bench_table.table(group))
     rows += [dataclasses.asdict(row) | {"title": title} for row in group]

@@ -167,27 +167,12 @@ def _peers(
   }
   with contextlib.ExitStack() as stack:
     yield {
-      name: _loaded(
+      name: rivals.loaded(
         stack.enter_context(rivals.worker(name)),
         {"op": "load", "threads": rivals.THREADS, **load},
       )
       for name, load in loads.items()
     }
-
-
-def _loaded(
-  process: peer.PeerProcess, load: dict
-) -> Callable[[dict], peer.Reply]:
-  """Returns the peer's call, which loads its model the first time."""
-  waiting = [load]
-
-  def call(request):
-    if waiting:
-      process.call(waiting[0])
-      waiting.clear()
-    return process.call(request)
-
-  return call
 
 
 def _large_product(

@@ -3,20 +3,27 @@
   python -m experiments.tools.generate --model=smollm2-135m \
     --prompt="What is the capital of France?"
 
-Speeds go to standard error, so standard output is the text alone.
+With `--policy` it attends only to what a policy of SiftAttention keeps, and
+says how much that was. Speeds go to standard error, so standard output is the
+text alone.
 """
 
+import pathlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
-from experiments import models
+from experiments import models, policies
 from research import runs
 from research.cluster import probe, setup
 from research.data import artifacts, chat, gguf, tokenizer
 from research.inference import generation, sampling, stopping
 from research.runs import experiment
+from research.systems.sift_attention import generation as sifted
+from research.systems.sift_attention import spending
+from research.telemetry import metrics
 from research.transformer import checkpoints
 
 _MODEL = flags.DEFINE_string(
@@ -32,6 +39,12 @@ _TOP_K = flags.DEFINE_integer("top_k", 0, "Keep this many tokens; 0 is all.")
 _TOP_P = flags.DEFINE_float("top_p", 1.0, "Keep this much probability.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the draws.")
 _STOP = flags.DEFINE_multi_string("stop", [], "Text that ends the answer.")
+_POLICY = flags.DEFINE_string(
+  "policy", "", "Which values to read: name:option=number,...; '' is all."
+)
+_METRICS = flags.DEFINE_string(
+  "metrics", "", "Folder for what a policy read, by layer and head."
+)
 _OFFLINE = flags.DEFINE_bool("offline", False, "Use only what is cached.")
 
 _USER_ERRORS = (
@@ -68,21 +81,45 @@ def _generate() -> None:
     raise generation.PromptError(
       "empty prompt: got no text, expected some; give --prompt='...'"
     )
+  attention = _attention()
   model, words = models.load(_MODEL.value, offline=_OFFLINE.value)
   prompt = encode_prompt(words, _PROMPT.value, raw=_RAW.value)
-  generator = generation.Generator(model)
+  generator = generation.Generator(model, attention=attention)
   generator.warm_up(1, prompt_tokens=len(prompt), max_tokens=_MAX_TOKENS.value)
   timing = generation.Timing()
+  states: list[Any] = []
   steps = generator.stream(
-    [prompt], [settings], max_tokens=_MAX_TOKENS.value, timing=timing
+    [prompt],
+    [settings],
+    max_tokens=_MAX_TOKENS.value,
+    timing=timing,
+    at_end=states.extend,
   )
   until = stopping.StopText(words, _STOP.value)
   for tokens in steps:
     print(until.push(int(tokens[0])), end="", flush=True)
     if until.stopped:
       break
+  steps.close()
   print(until.flush())
   print(_speeds(model, len(prompt), timing), file=sys.stderr)
+  if attention is not None and timing.steps:
+    print(spending.summary(states), file=sys.stderr)
+    if _METRICS.value:
+      with metrics.MetricWriter(pathlib.Path(_METRICS.value)) as writer:
+        writer.scalars(timing.steps, spending.metrics(states))
+
+
+def _attention() -> sifted.Sifted | None:
+  if _POLICY.value:
+    choice = policies.parse(_POLICY.value)
+    return sifted.Sifted(choice.policy, choice.always)
+  if _METRICS.value:
+    raise runs.UserError(
+      "--metrics: got no policy whose reading to record, expected one; give "
+      "--policy=NAME or leave out --metrics"
+    )
+  return None
 
 
 def encode_prompt(

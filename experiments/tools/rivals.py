@@ -1,6 +1,7 @@
 """Other people's engines: how to start them and what models to give them."""
 
 import pathlib
+from collections.abc import Callable
 
 from absl import flags
 
@@ -13,6 +14,7 @@ _PYTHON = flags.DEFINE_string(
 )
 
 SMOLLM2 = "smollm2-135m-instruct-q4_1"
+QWEN = "qwen2.5-coder-1.5b-instruct-q4_k_m"
 THREADS = 2
 
 
@@ -20,10 +22,25 @@ def worker(name: str) -> peer.PeerProcess:
   """Returns a rival that starts with its first call.
 
   Args:
-    name: `transformers` or `llama_cpp`.
+    name: `transformers`, `llama_cpp` or `attention` (torch alone).
   """
   script = pathlib.Path(__file__).parent / "peers" / f"{name}_worker.py"
   return peer.PeerProcess([_PYTHON.value, str(script)], timeout=600)
+
+
+def loaded(
+  process: peer.PeerProcess, load: dict
+) -> Callable[[dict], peer.Reply]:
+  """Returns a rival's call, which loads its model the first time."""
+  waiting = [load]
+
+  def call(request):
+    if waiting:
+      process.call(waiting[0])
+      waiting.clear()
+    return process.call(request)
+
+  return call
 
 
 def folder() -> pathlib.Path:

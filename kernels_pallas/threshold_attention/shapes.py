@@ -19,6 +19,7 @@ class Shape:
     tokens: the most tokens a row may hold.
     page_size: tokens a page holds.
     dtype: of queries, keys and values.
+    queries: tokens of a row in one call; more than 1 verifies a draft.
   """
 
   name: str
@@ -29,19 +30,22 @@ class Shape:
   tokens: int
   page_size: int = 64
   dtype: str = "bfloat16"
+  queries: int = 1
 
   def arguments(self) -> tuple[jax.ShapeDtypeStruct, ...]:
-    """Abstract arguments of `api.threshold_attention`, in its order."""
+    """Abstract arguments of an implementation's `attend`, in its order."""
     pages = -(-self.tokens // self.page_size)
     pool = (self.batch * pages, self.kv_heads)
     like = jax.ShapeDtypeStruct
+    rows = (self.batch, self.queries)
     return (
-      like((self.batch, self.heads, self.head_dim), jnp.dtype(self.dtype)),
+      like((*rows, self.heads, self.head_dim), jnp.dtype(self.dtype)),
       like((*pool, self.head_dim, self.page_size), jnp.dtype(self.dtype)),
       like((*pool, self.page_size, self.head_dim), jnp.dtype(self.dtype)),
       like((self.batch, pages), jnp.int32),
       like((self.batch,), jnp.int32),
-      like((self.batch, self.heads), jnp.float32),
+      like((*rows, self.heads), jnp.float32),
+      like(rows, jnp.int32),
     )
 
 
@@ -49,7 +53,9 @@ SHAPES = (
   Shape("smollm2-135m-8k", 8, 9, 3, 64, 8192),
   Shape("llama-3-8b-8k", 16, 32, 8, 128, 8192),
   Shape("llama-3-8b-128k", 1, 32, 8, 128, 131072, page_size=128),
+  Shape("llama-3-8b-8k-verify-4", 16, 32, 8, 128, 8192, queries=4),
   Shape("gemma-3-270m-32k", 4, 4, 1, 256, 32768),
+  Shape("gemma-3-270m-32k-verify-8", 4, 4, 1, 256, 32768, queries=8),
   Shape("smollm2-135m-8k-float32", 8, 9, 3, 64, 8192, dtype="float32"),
   Shape("gemma-3-270m-32k-float32", 4, 4, 1, 256, 32768, dtype="float32"),
 )

@@ -1,4 +1,4 @@
-"""Unpacks chosen members of a distribution file, verified and atomically."""
+"""Unpacks chosen members of distribution files, verified and atomically."""
 
 import contextlib
 import hashlib
@@ -22,36 +22,87 @@ def sha256(path: pathlib.Path) -> str:
 
 
 def unpack(
-  distribution: pathlib.Path,
   artifact: manifest.Artifact,
   folder: pathlib.Path,
   *,
   report: Callable[[int], None],
 ) -> None:
-  """Unpacks every member into `folder`; other files stay in the archive.
+  """Unpacks every member into `folder`; other files stay in the archives.
 
-  Each is written beside its place, compared with its hash, flushed to disk
-  and renamed, so that a reader sees the whole file or none.
+  Each is written beside its place (piece by piece, where it comes in parts),
+  compared with its hash, flushed to disk and renamed, so that a reader sees
+  the whole file or none. No more than a block is held in memory.
 
   Args:
-    distribution: a wheel, zip or tar.gz.
     artifact: its entry.
-    folder: where the members go, under `Member.filename`.
+    folder: where the distribution files (wheel, zip or tar.gz) are, and where
+      the members go, under `Member.filename`.
     report: called with the bytes unpacked since the last call.
 
   Raises:
     ArtifactError: a member is missing or differs from its hash.
     OSError: the files cannot be written.
   """
-  missing = {member.path: member for member in artifact.members}
-  with _members(distribution, missing.keys()) as opened:
+  unfinished = [_Unfinished(member, folder) for member in artifact.members]
+  try:
+    for distribution in artifact.distributions:
+      _append(distribution, unfinished, folder, report)
+    for file in unfinished:
+      file.finish(artifact.name)
+  finally:
+    for file in unfinished:
+      file.part.unlink(missing_ok=True)
+
+
+class _Unfinished:
+  """A member on its way: the file beside its place, and the hash so far."""
+
+  def __init__(self, member: manifest.Member, folder: pathlib.Path):
+    self.member = member
+    self._target = folder / member.filename
+    self.part = self._target.with_name(self._target.name + ".part")
+    self._digest = hashlib.sha256()
+    self._target.parent.mkdir(parents=True, exist_ok=True)
+    self.part.unlink(missing_ok=True)  # of a run that was killed
+
+  def append(
+    self, source: io.BufferedIOBase, report: Callable[[int], None]
+  ) -> None:
+    """Copies a stream to the end of the file, and on to the disk."""
+    with source, self.part.open("ab") as file:
+      while block := source.read(_BLOCK_BYTES):
+        file.write(block)
+        self._digest.update(block)
+        report(len(block))
+      file.flush()
+      os.fsync(file.fileno())
+
+  def finish(self, label: str) -> None:
+    """Compares the hash and puts the file in its place."""
+    if self._digest.hexdigest() != self.member.sha256:
+      raise manifest.ArtifactError(
+        f"{label}: wrong hash of member {self.member.path!r}: got sha256 "
+        f"{self._digest.hexdigest()}, expected {self.member.sha256}; correct "
+        "it in artifacts.toml"
+      )
+    self.part.replace(self._target)
+
+
+def _append(
+  distribution: manifest.Distribution,
+  unfinished: Collection[_Unfinished],
+  folder: pathlib.Path,
+  report: Callable[[int], None],
+) -> None:
+  """Appends what one distribution file holds of every member."""
+  missing = {distribution.path(file.member): file for file in unfinished}
+  with _members(folder / distribution.file, missing.keys()) as opened:
     for path, source in opened:
-      member = missing.pop(path)
-      _write(source, member, artifact, folder / member.filename, report)
+      missing.pop(path).append(source, report)
   if missing:
     raise manifest.ArtifactError(
-      f"{artifact.name}: missing member: got no {sorted(missing)[0]!r} in "
-      f"{distribution.name}, expected {len(artifact.members)} members; correct "
+      f"{distribution.label}: missing member: got no {sorted(missing)[0]!r} in "
+      f"{distribution.file}, expected {len(unfinished)} members; correct "
       "`path` in artifacts.toml"
     )
 
@@ -73,32 +124,3 @@ def _members(
       yield (
         (i.name, cast(io.BufferedIOBase, tarred.extractfile(i))) for i in files
       )
-
-
-def _write(
-  source: io.BufferedIOBase,
-  member: manifest.Member,
-  artifact: manifest.Artifact,
-  target: pathlib.Path,
-  report: Callable[[int], None],
-) -> None:
-  target.parent.mkdir(parents=True, exist_ok=True)
-  part = target.with_name(target.name + ".part")
-  digest = hashlib.sha256()
-  try:
-    with source, part.open("wb") as file:
-      while block := source.read(_BLOCK_BYTES):
-        file.write(block)
-        digest.update(block)
-        report(len(block))
-      file.flush()
-      os.fsync(file.fileno())
-    if digest.hexdigest() != member.sha256:
-      raise manifest.ArtifactError(
-        f"{artifact.name}: wrong hash of member {member.path!r}: got sha256 "
-        f"{digest.hexdigest()}, expected {member.sha256}; correct it in "
-        "artifacts.toml"
-      )
-    part.replace(target)
-  finally:
-    part.unlink(missing_ok=True)

@@ -64,11 +64,13 @@ def fetch(
   artifact, member = manifest.find(manifest.load(table), name)
   folder = cache_dir() / "artifacts" / f"{artifact.name}-{artifact.version}"
   with _clear_errors(artifact, folder):
-    if not _is_ready(folder, member) and not _restamp(folder, artifact):
+    ready = _is_ready(folder, member) or _restamp(folder, artifact, progress)
+    if not ready:
       offline = offline or os.environ.get("DECTET_OFFLINE") == "1"
-      if offline and not _is_intact(folder / artifact.file, artifact):
+      if offline and (missing := _missing(artifact, folder)):
         raise ArtifactError(
-          f"{name}: not in the cache, and offline: expected it in {folder}; "
+          f"{name}: not in the cache, and offline: expected it in {folder}"
+          f"{_progress_so_far(artifact, missing)}; "
           "fetch it once without offline mode and DECTET_OFFLINE"
         )
       folder.mkdir(parents=True, exist_ok=True)
@@ -81,35 +83,81 @@ def fetch(
 def _install(
   artifact: manifest.Artifact, folder: pathlib.Path, progress: bool
 ) -> None:
-  """Brings all members of an artifact into its folder."""
+  """Brings all members of an artifact into its folder.
+
+  Distribution files stay until every member is in its place, so that a run
+  that was killed has lost no more than the file it was fetching.
+  """
   for left_over in folder.glob("pip-*"):  # of a run that was killed
     shutil.rmtree(left_over, ignore_errors=True)
-  distribution = folder / artifact.file
-  unpacked = sum(member.bytes for member in artifact.members)
   with _bar(progress) as bar:
-    if not _is_intact(distribution, artifact):
-      distribution.unlink(missing_ok=True)
-      _require_space(folder, artifact.bytes + unpacked)
-      task = bar.add_task(f"fetch {artifact.name}", total=artifact.bytes)
-      pip_client.download(
-        artifact, folder, report=lambda n: bar.update(task, completed=n)
-      )
-      bar.update(task, completed=artifact.bytes)
-    task = bar.add_task(f"unpack {artifact.name}", total=unpacked)
-    archive.unpack(
-      distribution, artifact, folder, report=lambda n: bar.advance(task, n)
-    )
+    _download(artifact, folder, bar)
+    total = artifact.bytes_unpacked
+    task = bar.add_task(f"unpack {artifact.name}", total=total)
+    archive.unpack(artifact, folder, report=lambda n: bar.advance(task, n))
   _write_stamps(folder, artifact)
-  distribution.unlink()
+  _remove_distributions(folder, artifact)
 
 
-def _is_intact(path: pathlib.Path, artifact: manifest.Artifact) -> bool:
-  """Whether a kept distribution file (of a cut-off run, say) is whole."""
+def _download(
+  artifact: manifest.Artifact, folder: pathlib.Path, bar: Any
+) -> None:
+  """Fetches the distribution files that are not there yet."""
+  missing = _missing(artifact, folder)
+  if not missing:
+    return
+  needed = sum(distribution.bytes for distribution in missing)
+  for distribution in missing:
+    (folder / distribution.file).unlink(missing_ok=True)
+  _require_space(folder, needed + artifact.bytes_unpacked)
+  done = artifact.bytes_to_fetch - needed
+  task = bar.add_task(
+    f"fetch {artifact.name}", total=artifact.bytes_to_fetch, completed=done
+  )
+  for distribution in missing:
+    report = lambda n, done=done: bar.update(task, completed=done + n)
+    pip_client.download(distribution, folder, report=report)
+    done += distribution.bytes
+    bar.update(task, completed=done)
+
+
+def _missing(
+  artifact: manifest.Artifact, folder: pathlib.Path
+) -> list[manifest.Distribution]:
+  """The distribution files that no earlier run has left here whole."""
+  return [
+    distribution
+    for distribution in artifact.distributions
+    if not _is_intact(folder / distribution.file, distribution)
+  ]
+
+
+def _is_intact(
+  path: pathlib.Path, expected: manifest.Distribution | manifest.Member
+) -> bool:
   return (
     path.is_file()
-    and path.stat().st_size == artifact.bytes
-    and archive.sha256(path) == artifact.sha256
+    and path.stat().st_size == expected.bytes
+    and archive.sha256(path) == expected.sha256
   )
+
+
+def _progress_so_far(
+  artifact: manifest.Artifact, missing: list[manifest.Distribution]
+) -> str:
+  count = len(artifact.distributions)
+  if count == 1:
+    return ""
+  return (
+    f", got {count - len(missing)} of its {count} parts (no {missing[0].file})"
+  )
+
+
+def _remove_distributions(
+  folder: pathlib.Path, artifact: manifest.Artifact
+) -> None:
+  for distribution in artifact.distributions:
+    (folder / distribution.file).unlink(missing_ok=True)
 
 
 def _stamp(folder: pathlib.Path, member: manifest.Member) -> dict[str, Any]:
@@ -133,16 +181,19 @@ def _is_ready(folder: pathlib.Path, member: manifest.Member) -> bool:
     return False
 
 
-def _restamp(folder: pathlib.Path, artifact: manifest.Artifact) -> bool:
-  """Verifies files without a valid stamp, as in a cache that was copied."""
-  for member in artifact.members:
-    path = folder / member.filename
-    if not path.is_file() or path.stat().st_size != member.bytes:
-      return False
-    if archive.sha256(path) != member.sha256:
-      return False
-  with contextlib.suppress(OSError):  # a cache may be read-only
-    _write_stamps(folder, artifact)
+def _restamp(
+  folder: pathlib.Path, artifact: manifest.Artifact, progress: bool
+) -> bool:
+  """Verifies files without a valid stamp, as in a cache that was copied.
+
+  The stamps may also be missing because a run was killed just before it wrote
+  them; then its distribution files are still here.
+  """
+  if not all(_is_intact(folder / m.filename, m) for m in artifact.members):
+    return False
+  with contextlib.suppress(OSError), _locked(folder, progress):
+    _write_stamps(folder, artifact)  # unless the cache is read-only
+    _remove_distributions(folder, artifact)
   return True
 
 
@@ -209,7 +260,7 @@ def _clear_errors(
 def _disk_full(
   artifact: manifest.Artifact, folder: pathlib.Path
 ) -> ArtifactError:
-  needed = artifact.bytes + sum(member.bytes for member in artifact.members)
+  needed = artifact.bytes_to_fetch + artifact.bytes_unpacked
   free = shutil.disk_usage(folder).free
   return ArtifactError(
     f"{artifact.name}: disk full: got {free / 2**20:.1f} MiB free in {folder}, "

@@ -6,6 +6,12 @@ m) before its small integers q:
   Q8_0: x = d q          q int8
   Q4_0: x = d (q - 8)    q in 0..15, low nibbles first, then high nibbles
   Q4_1: x = d q + m
+
+A K block of 256 values holds float16 scales d (and m) of the whole block, and
+small integer scales a (and b) of each run of 32 or 16 values:
+
+  Q4_K: x = d a q - m b   q in 0..15, runs of 32, a and b of 6 bits
+  Q6_K: x = d a (q - 32)  q in 0..63, runs of 16, a int8; 4 + 2 bits apart
 """
 
 from collections.abc import Callable
@@ -56,6 +62,44 @@ def _q4_1(blocks: _Blocks, out: _Values) -> None:
   out += minimum
 
 
+def _six_bits(
+  packed: _Blocks,
+) -> tuple[UInt8[np.ndarray, "blocks 8"], UInt8[np.ndarray, "blocks 8"]]:
+  """Unpacks 8 scales and 8 minima; the last 4 of each lend their top bits."""
+  a, b, low = packed[:, :4], packed[:, 4:8], packed[:, 8:]
+  scales = np.concatenate((a & 63, (low & 15) | (a >> 6 << 4)), axis=1)
+  minima = np.concatenate((b & 63, (low >> 4) | (b >> 6 << 4)), axis=1)
+  return scales, minima
+
+
+def _q4_k(blocks: _Blocks, out: _Values) -> None:
+  count = len(blocks)
+  scale = blocks[:, :2].view("<f2").astype(np.float32)
+  minimum = blocks[:, 2:4].view("<f2").astype(np.float32)
+  scales, minima = _six_bits(blocks[:, 4:16])
+  packed = blocks[:, 16:].reshape(count, 4, 1, 32)
+  nibbles = np.concatenate((packed & 15, packed >> 4), axis=2)
+  runs = out.reshape(count, 8, 32)
+  np.multiply(
+    (scale * scales)[..., None], nibbles.reshape(count, 8, 32), out=runs
+  )
+  runs -= (minimum * minima)[..., None]
+
+
+def _q6_k(blocks: _Blocks, out: _Values) -> None:
+  count = len(blocks)
+  low = blocks[:, :128].reshape(count, 2, 1, 64)
+  high = blocks[:, 128:192].reshape(count, 2, 1, 32)
+  scales = blocks[:, 192:208].view(np.int8)
+  scale = blocks[:, 208:].view("<f2").astype(np.float32)
+  nibbles = np.concatenate((low & 15, low >> 4), axis=2)
+  pairs = np.concatenate([high >> shift & 3 for shift in (0, 2, 4, 6)], axis=2)
+  values = nibbles.reshape(count, 256) | pairs.reshape(count, 256) << 4
+  signed = (values.view(np.int8) - 32).reshape(count, 16, 16)
+  runs = out.reshape(count, 16, 16)
+  np.multiply((scale * scales)[..., None], signed, out=runs)
+
+
 _DECODERS: dict[str, Callable[[_Blocks, _Values], None]] = {
   "F32": _f32,
   "F16": _f16,
@@ -63,6 +107,8 @@ _DECODERS: dict[str, Callable[[_Blocks, _Values], None]] = {
   "Q8_0": _q8_0,
   "Q4_0": _q4_0,
   "Q4_1": _q4_1,
+  "Q4_K": _q4_k,
+  "Q6_K": _q6_k,
 }
 
 SUPPORTED = tuple(_DECODERS)

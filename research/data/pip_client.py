@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 
+from research.cluster import children
 from research.data import manifest
 
 _POLL_SECONDS = 0.1
@@ -31,15 +32,15 @@ class DiskFullError(Exception):
 
 
 def download(
-  artifact: manifest.Artifact,
+  distribution: manifest.Distribution,
   folder: pathlib.Path,
   *,
   report: Callable[[int], None],
 ) -> pathlib.Path:
-  """Downloads the artifact's distribution file into `folder`.
+  """Downloads a distribution file into `folder`.
 
   Args:
-    artifact: what to fetch.
+    distribution: what to fetch.
     folder: where the file is put; pip's temporary files stay below it too,
       so that they are on the disk that must have the space.
     report: called a few times a second with the bytes that have arrived.
@@ -54,35 +55,35 @@ def download(
   """
   work = pathlib.Path(tempfile.mkdtemp(prefix="pip-", dir=folder))
   try:
-    output, code = _run(artifact, work, report)
-    found = work / artifact.file
+    output, code = _run(distribution, work, report)
+    found = work / distribution.file
     if code == 0 and found.exists():
-      target = folder / artifact.file
+      target = folder / distribution.file
       found.replace(target)
       return target
-    raise _error(artifact, output, folder)
+    raise _error(distribution, output, folder)
   finally:
     shutil.rmtree(work, ignore_errors=True)
 
 
 def _run(
-  artifact: manifest.Artifact,
+  distribution: manifest.Distribution,
   work: pathlib.Path,
   report: Callable[[int], None],
 ) -> tuple[str, int]:
   """Runs pip to its end; returns all it wrote and its exit code."""
   requirements = work / "requirements.txt"
   requirements.write_text(
-    f"{artifact.requirement} --hash=sha256:{artifact.sha256}\n"
+    f"{distribution.requirement} --hash=sha256:{distribution.sha256}\n"
   )
-  wheel = artifact.file.endswith(".whl")
+  wheel = distribution.file.endswith(".whl")
   command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input"]
   command += ["--disable-pip-version-check", "--progress-bar=off"]
-  command += ["--only-binary" if wheel else "--no-binary", artifact.package]
+  command += ["--only-binary" if wheel else "--no-binary", distribution.package]
   command += ["--dest", str(work), "--requirement", str(requirements)]
   environment = {**os.environ, "TMPDIR": str(work)}
   with subprocess.Popen(
-    command,
+    children.dying_with_parent(command),
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
@@ -95,15 +96,15 @@ def _run(
           output, _ = process.communicate(timeout=_POLL_SECONDS)
           return output, process.returncode
         except subprocess.TimeoutExpired:
-          report(_arrived(artifact, work))
+          report(_arrived(distribution, work))
     finally:
       process.kill()
 
 
-def _arrived(artifact: manifest.Artifact, work: pathlib.Path) -> int:
+def _arrived(distribution: manifest.Distribution, work: pathlib.Path) -> int:
   """Bytes of the file so far: pip writes it one folder below its TMPDIR."""
   sizes = [0]
-  for path in (work / artifact.file, *work.glob(f"*/{artifact.file}")):
+  for path in (work / distribution.file, *work.glob(f"*/{distribution.file}")):
     try:
       sizes.append(path.stat().st_size)
     except OSError:  # pip moved it in between
@@ -112,7 +113,7 @@ def _arrived(artifact: manifest.Artifact, work: pathlib.Path) -> int:
 
 
 def _error(
-  artifact: manifest.Artifact, output: str, folder: pathlib.Path
+  distribution: manifest.Distribution, output: str, folder: pathlib.Path
 ) -> Exception:
   """Turns pip's output into one line that says what to do."""
   if _NO_SPACE.search(output):
@@ -120,8 +121,8 @@ def _error(
   got = _GOT_HASH.search(output)
   if got:
     return manifest.ArtifactError(
-      f"{artifact.name}: wrong hash of {artifact.file}: got sha256 "
-      f"{got[1]}, expected {artifact.sha256}; the file was removed: try "
+      f"{distribution.label}: wrong hash of {distribution.file}: got sha256 "
+      f"{got[1]}, expected {distribution.sha256}; the file was removed: try "
       "again, and if it stays so, distrust the package source"
     )
   last = _last_line(output)
@@ -133,8 +134,8 @@ def _error(
   else:
     mend = "check pip's configuration (`python -m pip config list`)"
   return manifest.ArtifactError(
-    f"{artifact.name}: pip could not download {artifact.requirement}: {last}; "
-    f"{mend}, or put {artifact.file} into {folder} yourself"
+    f"{distribution.label}: pip could not download {distribution.requirement}: "
+    f"{last}; {mend}, or put {distribution.file} into {folder} yourself"
   )
 
 

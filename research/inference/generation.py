@@ -2,7 +2,8 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections import abc
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +11,8 @@ import numpy as np
 from jaxtyping import Int
 
 from research import mesh as mesh_lib
-from research.inference import sampling
-from research.transformer import attention, cache, checkpoints
+from research.inference import cached, sampling
+from research.transformer import cache, checkpoints
 
 _SMALLEST = 32  # shortest compiled prompt, in tokens
 
@@ -39,10 +40,12 @@ class Generator:
   """Compiled prefill and decode steps of one model.
 
   Prompts are padded to powers of two, so few shapes are ever compiled; the pool
-  is donated to every step and updated in place.
+  is donated to every step and updated in place. `prefill` starts every sequence
+  afresh: nothing of an earlier one is in the states that it returns.
 
   Args:
     model: the decoder and its weights.
+    attention: how to attend to what is cached; exactly when omitted.
     mesh: devices to run on; the default device when omitted.
     rules: how weights and pool are split over `mesh`.
     page_size: tokens a page of the pool holds.
@@ -55,17 +58,22 @@ class Generator:
     self,
     model: checkpoints.Model,
     *,
+    attention: cached.CachedAttention | None = None,
     mesh: jax.sharding.Mesh | None = None,
     rules: mesh_lib.ShardingRules | None = None,
     page_size: int = 64,
   ):
     self.page_size = page_size
-    self.model, self._placing = model, None
+    self.model, self._placing, outputs = model, None, None
+    self._attention = attention or cached.Dense()
     if mesh is not None:
       rules = rules or mesh_lib.ShardingRules({})
       self.model = model.shard(mesh, rules)
       self._placing = cache.pool_shardings(model.config, mesh, rules)
-    outputs = None if mesh is None else (None, self._placing)
+      outputs = (
+        None,
+        cached.place_states(self._attention, model.config, self._placing, mesh),
+      )
     compile_step = lambda step: jax.jit(
       step, donate_argnames="pool", out_shardings=outputs
     )
@@ -112,12 +120,13 @@ class Generator:
 
   def stream(
     self,
-    prompts: Sequence[Sequence[int]],
-    settings: Sequence[sampling.Sampling],
+    prompts: abc.Sequence[abc.Sequence[int]],
+    settings: abc.Sequence[sampling.Sampling],
     *,
     max_tokens: int,
     timing: Timing | None = None,
-  ) -> Iterator[Int[np.ndarray, " b"]]:
+    at_end: abc.Callable[[list[Any]], None] | None = None,
+  ) -> abc.Generator[Int[np.ndarray, " b"], None, None]:
     """Yields the next token of every row, step by step.
 
     The next step is dispatched before the last one's tokens are fetched. The
@@ -128,6 +137,9 @@ class Generator:
       settings: how each row draws.
       max_tokens: steps at most.
       timing: filled in as the generation goes.
+      at_end: called with each layer's last state of attention, also where the
+        iterator is closed early; the last step may then be one whose token
+        nobody saw.
 
     Yields:
       One token a row.
@@ -154,22 +166,28 @@ class Generator:
     first = np.asarray(current)
     timing.prefill_s = time.perf_counter() - start
     start = time.perf_counter()
-    for step in range(max_tokens):
-      following = None
-      if step + 1 < max_tokens:
-        following, pool = self.decode(
-          state, current, positions, table, settings_rows, pool=pool
-        )
-        positions = positions + 1
-      fetched = first if step == 0 else np.asarray(current)
-      timing.steps, timing.decode_s = step, time.perf_counter() - start
-      yield fetched
-      current = following
+    try:
+      for step in range(max_tokens):
+        following = None
+        if step + 1 < max_tokens:
+          following, pool = self.decode(
+            state, current, positions, table, settings_rows, pool=pool
+          )
+          positions = positions + 1
+        fetched = first if step == 0 else np.asarray(current)
+        timing.steps, timing.decode_s = step, time.perf_counter() - start
+        yield fetched
+        current = following
+    finally:
+      if at_end is not None:
+        at_end(pool)
 
   def _prefill(self, state, tokens, lengths, table, settings, *, pool):
     self.num_compiled += 1  # runs when traced, not when called
     decoder = self.model.bind(state)
-    out = decoder(tokens, attention=attention.PagedPrefill(table), states=pool)
+    fresh = self._attention.init(self.model.config, pool, len(tokens))
+    attend = self._attention.prefill(table, lengths)
+    out = decoder(tokens, attention=attend, states=fresh)
     index = (lengths - 1)[:, None, None]
     last = jnp.take_along_axis(out.hidden, index, axis=1)
     logits = decoder.logits(last)[:, 0]
@@ -181,13 +199,15 @@ class Generator:
     out = decoder(
       tokens[:, None],
       positions=positions[:, None],
-      attention=attention.PagedDecode(table),
+      attention=self._attention.decode(table),
       states=pool,
     )
     logits = decoder.logits(out.hidden)[:, 0]
     return sampling.sample(logits, positions + 1, settings), out.states
 
-  def _check(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> None:
+  def _check(
+    self, prompts: abc.Sequence[abc.Sequence[int]], max_tokens: int
+  ) -> None:
     context = self.model.config.context_length
     for prompt in prompts:
       if not len(prompt):

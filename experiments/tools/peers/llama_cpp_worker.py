@@ -14,7 +14,7 @@ import numpy as np
 
 
 class Worker:
-  """Answers `load`, `score`, `prefill`, `start` and `step`."""
+  """Answers `tokenize`, `load`, `score`, `prefill`, `start` and `step`."""
 
   def load(self, path: str, threads: int, context: int, rows: int = 1) -> dict:
     """Loads a GGUF file."""
@@ -32,6 +32,12 @@ class Worker:
     vocab = llama_cpp.llama_model_get_vocab(self.model)
     self.vocab_size = llama_cpp.llama_vocab_n_tokens(vocab)
     return {"version": llama_cpp.__version__}
+
+  def tokenize(self, path: str, lines: list[str]) -> dict:
+    """Returns the ids of each line, by the vocabulary of a GGUF file."""
+    model = llama_cpp.Llama(path, vocab_only=True, verbose=False)
+    cut = lambda line: model.tokenize(line.encode(), add_bos=False)
+    return {"ids": [cut(line) for line in lines]}
 
   def score(self, tokens: list[list[int]]) -> dict:
     """Returns the best token of every position and the next one's NLL."""

@@ -61,19 +61,22 @@ def threshold(
 ) -> Float[Array, "b h"]:
   r"""The number that a kernel compares $s_j - \mathrm{LSE}$ with.
 
+  A finite one comes down to the row's maximum there, so that it always keeps
+  something; $+\infty$ goes by position alone.
+
   Args:
     policy: predicts it.
     state: the policy's.
     row: as much of a row as the policy reads.
-    always: rows kept by position. Where there are none, the threshold comes
-      down to the row's maximum: no row is ever empty.
+    always: rows kept by position. Where the newest is not among them, the
+      threshold is finite: no row is ever empty.
 
   Returns:
     $\log\eta$ of each head.
   """
   found = policy.threshold(state, row)
   if always.newest == 0:  # sinks or a share may still lie past a short row
-    found = jnp.minimum(found, row.log_max)
+    found = jnp.minimum(found, jnp.finfo(found.dtype).max)
   return found
 
 
@@ -108,36 +111,14 @@ def select(
   size = log_probabilities.shape[-1]
   row = base.make_row(log_probabilities, lengths)
   found = threshold(policy, state, row, always)
-  keep = log_probabilities >= found[..., None]
+  # As in kernels: a finite threshold keeps the highest score at least.
+  lowered = jnp.minimum(found, row.log_max)
+  least = jnp.where(found == jnp.inf, found, lowered)
+  keep = log_probabilities >= least[..., None]
   keep |= always.mask(lengths, size)[:, None]
   keep &= base.live_keys(lengths, size)[:, None]
   kept = keep.sum(-1, dtype=jnp.int32)
   return Selection(keep, found), policy.update(state, row, found, kept)
-
-
-def fall_back(
-  keep: Bool[Array, "b h t"],
-  log_probabilities: Float[Array, "b h t"],
-  lengths: Int[Array, " b"],
-  least_mass: float,
-) -> Bool[Array, "b h t"]:
-  """Keeps all of a row that would keep too little of its mass.
-
-  Policies do not learn of it: a controller steers what they would have kept.
-
-  Args:
-    keep: the selection.
-    log_probabilities: of exact attention.
-    lengths: of the sequences.
-    least_mass: a row that keeps less becomes dense; with `sifting.error_bound`,
-      the relative error of the rest is at most `2 * (1 - least_mass)`.
-
-  Returns:
-    The selection, dense in some rows.
-  """
-  mass = jnp.where(keep, jnp.exp(log_probabilities), 0).sum(-1)
-  live = base.live_keys(lengths, keep.shape[-1])[:, None]
-  return jnp.where((mass < least_mass)[..., None], live, keep)
 
 
 def streaming_llm(

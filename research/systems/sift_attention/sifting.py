@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from research.systems.sift_attention import totals as totals_lib
+
 
 def sift(
   log_probabilities: Float[Array, "b h t"],
@@ -114,7 +116,8 @@ class Budget:
 
   Attributes:
     kept_share: scores kept of those live, over all heads.
-    head_share: the same for each sequence and head, `[b, h]`.
+    head_share: the same for each sequence and head, `[b, h]`, after the axis of
+      layers where there is one.
     row_share: value rows read of those live, after the union over groups.
     byte_share: bytes of keys and values read, of those that dense attention
       reads; keys are always read, so it is never under a half.
@@ -154,17 +157,45 @@ def budget(
     raise ValueError(
       f"no step is after {after}, got steps up to {lengths.max()}"
     )
-  live = np.where(counted, lengths, 0)
-  kept = np.where(counted[..., None], np.asarray(steps.kept), 0)
-  rows = np.where(counted[..., None], np.asarray(steps.rows), 0)
-  heads, kv_heads = kept.shape[-1], rows.shape[-1]
-  dense = int(live.sum()) * kv_heads
-  total = int(rows.sum())
+  sums = lambda x: np.where(counted[..., None], np.asarray(x), 0).sum(0)
+  live = np.where(counted, lengths, 0).sum(0)
+  totals = totals_lib.Totals(
+    queries=counted.sum(0),
+    seen=live,
+    live=live,
+    kept=sums(steps.kept),
+    rows=sums(steps.rows),
+    mass=sums(np.asarray(steps.mass, np.float64)),
+  )
+  return spent(totals, width=width, itemsize=itemsize)
+
+
+def spent(totals: totals_lib.Totals, *, width: int, itemsize: int) -> Budget:
+  """Says what totals come to, on the host.
+
+  Args:
+    totals: of one layer or, on a new first axis, of several.
+    width: numbers in one key or value row.
+    itemsize: bytes of a number.
+
+  Returns:
+    The budget that was used.
+
+  Raises:
+    ValueError: if nothing was counted.
+  """
+  totals = jax.tree.map(np.asarray, totals)
+  if not totals.queries.any():
+    raise ValueError("no step was counted; decode at least one")
+  heads, kv_heads = totals.kept.shape[-1], totals.rows.shape[-1]
+  # In 64 bits: numpy's sums of narrower integers are, of floats are not.
+  dense, rows = int(totals.live.sum()) * kv_heads, int(totals.rows.sum())
+  mass = totals.mass.sum(dtype=np.float64)
   return Budget(
-    kept_share=float(kept.sum() / (live.sum() * heads)),
-    head_share=kept.sum(0) / np.maximum(live.sum(0), 1)[:, None],
-    row_share=total / dense,
-    byte_share=(dense + total) / (2 * dense),
-    bytes_read=(dense + total) * width * itemsize,
-    mass=float(np.asarray(steps.mass, np.float64)[counted].mean()),
+    kept_share=float(totals.kept.sum() / (totals.seen.sum() * heads)),
+    head_share=np.asarray(totals.kept / np.maximum(totals.seen, 1)[..., None]),
+    row_share=rows / dense,
+    byte_share=(dense + rows) / (2 * dense),
+    bytes_read=(dense + rows) * width * itemsize,
+    mass=float(mass / (totals.queries.sum() * heads)),
   )

@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 Reads = Literal["step", "maximum", "scores"]
 
@@ -55,6 +55,36 @@ class Policy(Protocol):
 
   def init(self, batch: int, heads: int) -> Any:
     """Returns the state of sequences of which nothing has been seen."""
+    ...
+
+  def read_prompt(
+    self,
+    state: Any,
+    q: Float[Array, "b s h d"],
+    k: Float[Array, "b s k d"],
+    lengths: Int[Array, " b"],
+    rows: int,
+  ) -> Any:
+    """Learns from a prompt, which is attended exactly.
+
+    Args:
+      state: usually what `init` returned.
+      q: rotated queries, of padded prompts.
+      k: rotated keys of the same tokens.
+      lengths: of the prompts; what lies past them does not count.
+      rows: how many queries of each prompt may be learnt from.
+
+    Returns:
+      The next state, of the same shapes.
+    """
+    ...
+
+  def wants_scores(self, state: Any) -> Bool[Array, ""] | bool:
+    """Returns whether `update` would learn from the next row's scores.
+
+    It may want them where `threshold` does not read them: a caller that keeps
+    none then makes them for this row.
+    """
     ...
 
   def threshold(self, state: Any, row: Row) -> Float[Array, "b h"]:

@@ -51,6 +51,15 @@ class Controlled:
       self.inner.init(batch, heads), jnp.zeros((batch, heads))
     )
 
+  def read_prompt(self, state: ControlState, q, k, lengths, rows: int):
+    """See `base.Policy`."""
+    inner = self.inner.read_prompt(state.inner, q, k, lengths, rows)
+    return state._replace(inner=inner)
+
+  def wants_scores(self, state: ControlState):
+    """See `base.Policy`."""
+    return self.inner.wants_scores(state.inner)
+
   def threshold(self, state: ControlState, row: base.Row):
     """See `base.Policy`."""
     return self.inner.threshold(state.inner, row) + state.log_c

@@ -11,6 +11,8 @@ from jaxtyping import Array, Float, Int
 from research.systems.sift_attention import quantiles
 from research.systems.sift_attention.policies import base, rules, running_fit
 
+_FIRST_STEP = 16  # of a prompt that is learnt from
+
 
 class LawState(NamedTuple):
   """What a power law has seen.
@@ -30,12 +32,11 @@ class PowerLaw:
 
   The first `warmup` rows are attended exactly while the quantiles
   $\theta_{S,\tau}$ of their scores are recorded; then the law is fitted once,
-  in closed form, and only compared with. A row without scores teaches nothing:
-  with a kernel that keeps none, `observe` the prompt first.
+  in closed form, and only compared with. A row without scores teaches nothing.
 
   The paper's own $\tau$ and warm-up are unknown. A fit on the rows after a long
-  prompt is useless, since $\log S$ hardly moves there: `observe` log-spaced
-  rows of the prompt, or bound the exponent.
+  prompt is useless, since $\log S$ hardly moves there: `read_prompt` takes
+  log-spaced rows of the prompt instead; or bound the exponent.
 
   Attributes:
     level: $\tau$, in (0, 1].
@@ -94,15 +95,35 @@ class PowerLaw:
     if row.log_scores is None:
       return state
     # No row is ranked once every sequence has its law.
-    warming = (state.seen < self.warmup).any()
     record = lambda state: self._record(state, row)
-    return jax.lax.cond(warming, record, lambda state: state, state)
+    return jax.lax.cond(
+      self.wants_scores(state), record, lambda state: state, state
+    )
+
+  def read_prompt(self, state: LawState, q, k, lengths, rows: int):
+    """See `base.Policy`; rows are log-spaced over each prompt."""
+    steps = spread_steps(lengths, rows)
+
+    def quantiles_of(one):  # in turn: the scores of all would be large
+      q, k, steps = (x[None] for x in one)
+      found = quantiles.log_score_quantiles(
+        q, k, steps=steps[0], levels=(self.level,)
+      )
+      return found[0, :, 0]
+
+    inside = jnp.minimum(steps, q.shape[1])
+    log_theta = jax.lax.map(quantiles_of, (q, k, inside))
+    return self.observe(state, log_theta, steps, lengths)
+
+  def wants_scores(self, state: LawState):
+    """See `base.Policy`."""
+    return (state.seen < self.warmup).any()
 
   def observe(
     self,
     state: LawState,
     log_theta: Float[Array, "b h rows"],
-    steps: Int[Array, " rows"],
+    steps: Int[Array, "... rows"],
     lengths: Int[Array, " b"],
   ) -> LawState:
     """Records rows of a prompt, in place of so many rows of the warm-up.
@@ -111,16 +132,18 @@ class PowerLaw:
       state: usually what `init` returned.
       log_theta: quantiles of level `level`, as `quantiles.log_score_quantiles`
         gives them.
-      steps: their steps from 1; `power_law.log_spaced_steps` spreads them.
+      steps: their steps from 1, rising; the same for all or each its own.
       lengths: of the prompts; rows past a prompt's end are not recorded.
 
     Returns:
       The next state; the warm-up is over if `warmup` rows were recorded.
     """
-    live = steps[None, :] <= lengths[:, None]
-    x = jnp.broadcast_to(jnp.log(steps.astype(log_theta.dtype)), live.shape)
+    steps = jnp.broadcast_to(steps, (len(lengths), steps.shape[-1]))
+    live = steps <= lengths[:, None]
+    x = jnp.log(steps.astype(log_theta.dtype))
     y = jnp.maximum(log_theta, self.floor)
-    moments = running_fit.add(state.moments, x, y, live)
+    order = state.seen[:, :1] + jnp.arange(steps.shape[1])[None]
+    moments = running_fit.add(state.moments, x, y, live & (order >= self.skip))
     return LawState(state.seen + live.sum(-1)[:, None], moments)
 
   def _record(self, state: LawState, row: base.Row) -> LawState:
@@ -132,6 +155,31 @@ class PowerLaw:
     counts = (seen >= self.skip) & (seen < self.warmup)
     moments = running_fit.add(state.moments, x, y, counts[:, None])
     return LawState(jnp.minimum(state.seen + 1, self.warmup), moments)
+
+
+def spread_steps(lengths: Int[Array, " b"], rows: int) -> Int[Array, "b rows"]:
+  """Spreads steps over prompts, evenly in logarithm but no two the same.
+
+  Each prompt has a grid of its own, so that neighbours in a batch do not matter
+  to it. The first is 16: with fewer keys a quantile is one of a handful.
+
+  Args:
+    lengths: of the prompts.
+    rows: how many steps.
+
+  Returns:
+    Rising steps, of which the last is the prompt's length; past it where the
+    prompt has fewer than `rows` from 16 on.
+
+  Example:
+    >>> spread_steps(jnp.array([1024, 19, 5]), 5).tolist()
+    [[16, 45, 128, 362, 1024], [16, 17, 18, 19, 20], [16, 17, 18, 19, 20]]
+  """
+  ratio = lengths[:, None].astype(jnp.float32) / _FIRST_STEP
+  even = _FIRST_STEP * ratio ** jnp.linspace(0, 1, rows)[None]
+  return jnp.maximum(
+    jnp.round(even).astype(jnp.int32), _FIRST_STEP + jnp.arange(rows)[None]
+  )
 
 
 def fixed_beta(

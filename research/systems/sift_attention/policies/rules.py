@@ -20,6 +20,16 @@ class Memoryless:
     del batch, heads
     return ()
 
+  def read_prompt(self, state, q, k, lengths, rows: int):
+    """See `base.Policy`."""
+    del q, k, lengths, rows
+    return state
+
+  def wants_scores(self, state) -> bool:
+    """See `base.Policy`."""
+    del state
+    return False
+
   def update(self, state, row: base.Row, log_threshold, kept):
     """See `base.Policy`."""
     del row, log_threshold, kept

@@ -1,4 +1,4 @@
-"""What is claimed, and the rule by which each claim is judged.
+"""What is claimed of the power law, and the rule by which each claim is judged.
 
 The paper's abstract states the law; its figures are not quoted, because only
 the abstract could be verified.
@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from experiments.sift_attention import config as config_lib
-from experiments.sift_attention.analysis import METHODS, Findings
+from experiments.sift_attention.law_analysis import METHODS, Findings
 from research import runs
 from research.systems.sift_attention import power_law
 

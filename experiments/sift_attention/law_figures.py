@@ -1,9 +1,9 @@
-"""The study's figures."""
+"""Figures of the power law."""
 
 import numpy as np
 
 from experiments.sift_attention import config as config_lib
-from experiments.sift_attention.analysis import METHODS, Findings
+from experiments.sift_attention.law_analysis import METHODS, Findings
 from research import runs
 from research.runs import figures
 from research.systems.sift_attention import power_law
