@@ -7,12 +7,13 @@ from research.runs import config, errors
 from research.systems.sift_attention.policies import control
 
 _PARETO = (
+  "power_law:level=0.5,warmup=64",
   "power_law:level=0.75,warmup=64",
   "power_law:level=0.875,warmup=64",
+  "fixed_beta:level=0.5",
   "fixed_beta:level=0.75",
-  "fixed_beta:level=0.875",
   "fixed_beta:level=0.75,target=0.25",
-  "fixed_beta:level=0.875,target=0.125",
+  "quantile:level=0.5",
   "quantile:level=0.75",
   "quantile:level=0.875",
   "top_mass:mass=0.8",
@@ -49,7 +50,7 @@ class Quality:
   """
 
   windows: int = 20
-  window_size: int = 1024
+  window_size: int = 768
   exact_steps: int = 128
   policies: tuple[str, ...] = _PARETO
   paper_policy: str = "power_law:level=0.875,warmup=64"
