@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# # Does the power law of attention scores hold?
+# # Does the power law of attention scores hold, and what is it worth?
 #
 # [SiftAttention](https://arxiv.org/abs/2506.05300) drops the values whose
 # attention score is below a threshold, and predicts that threshold: at
@@ -28,13 +28,19 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from experiments import models
-from experiments.sift_attention import study
+from experiments.sift_attention import law_study, quality_study
+from experiments.sift_attention import windows as windows_lib
 from experiments.sift_attention.configs import smoke
 from research.systems.sift_attention import power_law
 
 config = smoke.get_config()
 model, tokenizer = models.load(config.model)
-windows = study.cut_windows(config, tokenizer.encode)
+windows = windows_lib.cut(
+  config.texts,
+  tokenizer.encode,
+  size=config.window_size,
+  count=config.windows,
+)
 print(
   {name: tokenizer.decode(ids[:12].tolist()) for name, ids in windows.items()}
 )
@@ -48,7 +54,7 @@ print(
 
 # %%
 steps = power_law.log_spaced_steps(1, config.window_size, config.rows)
-measure = study.compile_measure(model, config.levels, steps)
+measure = law_study.compile_measure(model, config.levels, steps)
 name, tokens = next(iter(windows.items()))
 found = measure(tokens)
 log_theta = np.asarray(found["log_theta"], np.float64)
@@ -113,3 +119,38 @@ for warmup in config.warmups:
     print(
       f"warm-up {warmup:3d} {label:>4}: p90 {np.quantile(error, 0.9):.2f} nats"
     )
+
+# %% [markdown]
+# ## What a policy costs and saves
+#
+# Now the threshold is used. Each policy masks scores exactly as decoding would,
+# in all layers, and two things are counted after the first exact steps: the
+# share of value rows read (after the union over the heads that share them) and
+# the perplexity above exact attention. Lower and further left is better. One
+# window of 256 tokens shows the direction only; add policies, named as
+# `experiments.policies` reads them.
+
+# %%
+arms = [
+  quality_study.Arm(policy=policy, exact_steps=64)
+  for policy in (
+    "dense",
+    "power_law:level=0.75,warmup=64",
+    "power_law:level=0.875,warmup=64",
+    "relative_to_max:scale=0.5",
+    "relative_to_max:scale=2",
+  )
+]
+exact = None
+fig, axes = plt.subplots(figsize=(6, 4))
+for arm in arms:
+  found = quality_study.compile_measure(model, arm)(tokens)
+  nll = found["nll"][arm.first :].mean()
+  exact = nll if exact is None else exact
+  rows = found["rows"][..., 0].mean() / found["live"]
+  percent = 100 * np.expm1(nll - exact)
+  print(f"{arm.policy:34} rows {rows:.2f}, perplexity {percent:+.1f} %")
+  axes.plot(rows, percent, "o", label=arm.policy)
+axes.set(xlabel="value rows read", ylabel="perplexity above exact (%)")
+axes.legend(fontsize=8)
+plt.show()

@@ -1,1 +1,1 @@
-"""SiftAttention: does the power law of attention scores hold?"""
+"""SiftAttention: does the power law hold, and what do thresholds cost?"""

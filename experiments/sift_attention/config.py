@@ -4,7 +4,7 @@ import dataclasses
 
 from experiments import policies
 from research.runs import config, errors
-from research.systems.sift_attention.policies import control
+from research.systems.sift_attention.policies import control, law
 
 _PARETO = (
   "power_law:level=0.5,warmup=64",
@@ -68,7 +68,12 @@ class Quality:
     policy = policies.parse(name).policy
     if isinstance(policy, control.Controlled):
       return policy.target
-    return 1 - policy.level
+    if isinstance(policy, law.PowerLaw):
+      return 1 - policy.level
+    raise errors.UserError(
+      f"quality: got {name!r}, expected a power law or a target; it means no "
+      "share of a row to be kept"
+    )
 
   def check(self) -> None:
     """Raises a UserError unless the fields fit together."""

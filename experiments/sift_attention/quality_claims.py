@@ -90,14 +90,17 @@ def _claim(
   verdict: Callable[[float], bool], value: float | None, **fields: Any
 ) -> runs.Claim:
   """A claim on a number that may not have been measured."""
-  fields = {"kind": "measured", "scope": "mechanism", "paper_value": None} | (
-    fields
-  )
+  given: dict[str, Any] = {
+    "kind": "measured",
+    "scope": "mechanism",
+    "paper_value": None,
+    **fields,
+  }
   if value is None or not math.isfinite(value):
-    note = f"{fields.pop('note')}; {_UNJUDGED}"
-    fields.pop("interval", None)
-    return runs.Claim(**fields, measured=None, holds=None, note=note)
-  return runs.Claim(**fields, measured=value, holds=bool(verdict(value)))
+    note = f"{given.pop('note')}; {_UNJUDGED}"
+    given.pop("interval", None)
+    return runs.Claim(**given, measured=None, holds=None, note=note)
+  return runs.Claim(**given, measured=value, holds=bool(verdict(value)))
 
 
 def _best_rows(scene: _Scene) -> runs.Claim:

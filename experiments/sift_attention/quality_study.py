@@ -155,7 +155,7 @@ def warmup_arms(settings: config_lib.Quality) -> dict[int, Arm]:
 
 def prompt_arms(settings: config_lib.Quality) -> dict[tuple[int, str], Arm]:
   """The paper's policy after a prompt, learning after it or from it."""
-  rows = policies.parse(settings.paper_policy).policy.warmup
+  rows = int(settings.paper_policy.split("warmup=")[1].split(",")[0])
   return {
     (prompt, method): Arm(
       policy=settings.paper_policy,

@@ -24,7 +24,9 @@ class Controlled:
     \log\eta = \log c + \log\eta_{\mathrm{inner}}$$
 
   where $f$ is the share of the row that was kept, forced rows included. Rows of
-  a warm-up, whose threshold is $-\infty$, do not wind it up.
+  a warm-up, whose threshold is $-\infty$, do not wind it up. Summed over $T$
+  steps, the mean miss is $\Delta\log c / (\kappa T)$: a head whose inner
+  policy is wrong by 6 nats misses by a hundredth over 600 steps at $\kappa = 1$.
 
   Attributes:
     inner: the policy; it needs only to be roughly right.
@@ -34,7 +36,7 @@ class Controlled:
 
   inner: base.Policy
   target: float
-  gain: float = 0.5
+  gain: float = 1.0
 
   def __post_init__(self):
     if not 0 < self.target < 1:
