@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help reproduce test test-full peers gpucc goldens lint lock clean FORCE
+.PHONY: help reproduce test test-full gpu peers gpucc goldens lint lock clean FORCE
 
 PAPER ?=
 OUT ?= out/reproduce
@@ -30,6 +30,9 @@ test: .venv/.installed ## run the tests, the slow ones left out
 test-full: .venv/.installed .venv-peers/.installed .venv-gpucc/.installed ## run all tests, rivals included
 	@third_party/install_apt.sh --check
 	@.venv/bin/python -m pytest --full
+
+gpu: .venv/.installed ## check and time the kernels on this machine's GPU
+	@.venv/bin/python -m experiments.tools.ladder
 
 peers: .venv-peers/.installed ## make .venv-peers, the rivals (compiles for minutes)
 
@@ -101,7 +104,7 @@ endif
 	@touch $@
 
 .venv-gpucc/.installed: requirements-gpucc.lock | .venv/.locked
-	@echo "making .venv-gpucc: the GPU compiler (a gigabyte)"
+	@echo "making .venv-gpucc: the GPU compiler (two gigabytes)"
 	@rm -rf .venv-gpucc && .venv/bin/python -m venv .venv-gpucc
 	@.venv-gpucc/bin/python $(PIP_INSTALL) --require-hashes --no-deps \
 	  -r requirements-gpucc.lock

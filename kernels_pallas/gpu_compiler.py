@@ -1,6 +1,6 @@
 """Compiles one kernel's Triton IR for a GPU; needs no GPU and no driver.
 
-`testing.assert_resources` runs this file with the Python of an environment that
+`lowered.assert_resources` runs this file with the Python of an environment that
 has the `triton` wheel: PYTHON gpu_compiler.py IR_FILE SM NUM_WARPS NUM_STAGES.
 It prints one line of JSON.
 """

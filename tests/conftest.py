@@ -1,5 +1,6 @@
 """Test session: CPU devices, absl flags, strict modes, compile cache."""
 
+import dataclasses
 import os
 import pathlib
 import sys
@@ -9,11 +10,12 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import pytest
 from absl import flags
+from flax import nnx
 
 from research.data import artifacts, tokenizer
 from research.data import gguf as gguf_data
 from research.runs import compilation
-from research.transformer import checkpoints
+from research.transformer import checkpoints, decoder
 from research.transformer.checkpoints import gguf
 
 
@@ -57,6 +59,17 @@ def smollm2_path() -> pathlib.Path:
 @pytest.fixture(scope="session")
 def smollm2(smollm2_path: pathlib.Path) -> checkpoints.Model:
   return gguf.load(smollm2_path)
+
+
+@pytest.fixture(scope="session")
+def smollm2_start(smollm2: checkpoints.Model) -> checkpoints.Model:
+  """Its first two layers: real attention, quick to compile."""
+  config = dataclasses.replace(smollm2.config, num_layers=2)
+  graphdef, wanted = decoder.abstract(config)
+  have = dict(nnx.to_flat_state(smollm2.state))
+  paths = [path for path, _ in nnx.to_flat_state(wanted)]
+  state = nnx.from_flat_state([(path, have[path]) for path in paths])
+  return checkpoints.Model(config, graphdef, state)
 
 
 @pytest.fixture(scope="session")

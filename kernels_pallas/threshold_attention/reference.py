@@ -64,9 +64,13 @@ def attend(
   forced = (position < sinks) | (position >= window_start[..., None, None])
   keep = seen & (forced | (scores >= least[..., None]))
 
+  # Relative to the highest kept score: all of them may lie far below the LSE.
+  kept = jnp.where(keep, scores, -jnp.inf)
+  top = jnp.max(kept, axis=-1)
+  top = jnp.where(jnp.isfinite(top), top, 0.0)
+  weights = jnp.exp(kept - top[..., None])
+  total = jnp.sum(weights, axis=-1)
   live = jnp.where(jnp.isfinite(lse), lse, 0.0)
-  weights = jnp.where(keep, jnp.exp(scores - live[..., None]), 0.0)
-  mass = jnp.sum(weights, axis=-1)
   loaded = jnp.any(keep.reshape(*grouped, -1), axis=(1, 3))
   values = jnp.where(loaded[..., None], values, 0.0)
   out = jnp.einsum(
@@ -75,11 +79,11 @@ def attend(
     values,
     precision=_EXACT,
   )
-  out = out.reshape(q.shape) / jnp.where(mass > 0, mass, 1.0)[..., None]
+  out = out.reshape(q.shape) / jnp.where(total > 0, total, 1.0)[..., None]
   return result.Attended(
     out=out.astype(q.dtype),
     lse=lse,
     kept=jnp.sum(keep, axis=-1, dtype=jnp.int32),
-    mass=mass,
+    mass=total * jnp.exp(top - live),
     rows=jnp.sum(loaded, axis=-1, dtype=jnp.int32),
   )

@@ -1,6 +1,9 @@
 """The checks catch what they are for, on kernels of JAX and on toys."""
 
 import functools
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -96,6 +99,23 @@ def test_reads_are_caught():
     testing.assert_never_reads(careless, (x, wanted), unread)
 
 
+def test_a_kernel_of_jax_reads_up_to_the_end_of_a_block():
+  """It adds a mask to the scores of a block, and NaN survives that."""
+
+  def check(length):
+    kernel = functools.partial(
+      _DECODE, interpret=True, kv_seq_len=jnp.array([length])
+    )
+    unread = jnp.arange(256)[None, :, None] >= length
+    unread = jnp.broadcast_to(unread, (1, 256, 64))
+    args = _decode_args()
+    testing.assert_never_reads(kernel, args, (None, unread, unread))
+
+  check(128)  # two blocks, of which one is left out
+  with pytest.raises(AssertionError, match="1024 of 1024 elements changed"):
+    check(100)
+
+
 def test_a_check_that_cannot_fail_is_refused():
   x = jnp.ones((64,))
   with pytest.raises(ValueError, match="got no element, expected at least one"):
@@ -146,3 +166,27 @@ def test_a_machine_without_the_compiler_skips(monkeypatch, tmp_path):
   (lowered,) = testing.assert_lowers(_DECODE, *_decode_args())
   with pytest.raises(pytest.skip.Exception, match="no GPU compiler: got no"):
     testing.assert_resources(lowered, sm=90)
+
+
+def test_as_a_plugin_it_says_what_kernels_run_on(tmp_path):
+  """And explains the asserts inside the checks, as pytest does in tests."""
+  (tmp_path / "pytest.ini").write_text("[pytest]\n")
+  (tmp_path / "shape_test.py").write_text(
+    "import jax.numpy as jnp\n"
+    "from kernels_pallas import testing\n"
+    "def test():\n"
+    "  plain = lambda: jnp.zeros(1 if testing.interpreted() else 2)\n"
+    "  wrong = lambda: jnp.zeros(3)\n"
+    "  testing.assert_matches_reference(wrong, plain, (), rtol=0.0)\n"
+  )
+  command = [sys.executable, "-m", "pytest", "-p", "kernels_pallas.testing"]
+  done = subprocess.run(
+    [*command, "-c", "pytest.ini", "shape_test.py"],
+    cwd=tmp_path,
+    env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+    capture_output=True,
+    text=True,
+  )
+  header = "kernels: interpreted on cpu; GPU compiler: none, its tests skip"
+  assert header in done.stdout, done.stdout + done.stderr
+  assert "assert ((3,), dtype" in done.stdout
