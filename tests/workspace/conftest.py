@@ -29,7 +29,8 @@ def sources(
   root: pathlib.Path, files: list[pathlib.Path]
 ) -> list[pathlib.Path]:
   """The Python files, tests included."""
-  folders = [root / name for name in ("experiments", "research", "tests")]
+  names = ("collectives", "experiments", "kernels_pallas", "research", "tests")
+  folders = [root / name for name in names]
   return [
     path
     for path in files

@@ -12,7 +12,7 @@ import pathlib
 import pytest
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
-_OURS = ("experiments", "kernels_pallas", "research")
+_OURS = ("collectives", "experiments", "kernels_pallas", "research")
 
 
 def _modules() -> dict[str, pathlib.Path]:

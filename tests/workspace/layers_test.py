@@ -22,7 +22,8 @@ def _lint(folder: pathlib.Path) -> subprocess.CompletedProcess[str]:
 def checkout(tmp_path: pathlib.Path, root: pathlib.Path) -> pathlib.Path:
   """A copy of the code that a test may spoil."""
   shutil.copy(root / "pyproject.toml", tmp_path)
-  for package in ("experiments", "kernels_pallas", "research"):
+  packages = ("collectives", "experiments", "kernels_pallas", "research")
+  for package in packages:
     shutil.copytree(
       root / package,
       tmp_path / package,
@@ -49,6 +50,11 @@ def test_layers_hold(root):
       "kernels_pallas/planted.py",
       "from research.transformer import cache",
       "kernels_pallas.planted -> research.transformer.cache",
+    ),
+    (
+      "collectives/planted.py",
+      "from research.inference import sampling",
+      "collectives.planted -> research.inference.sampling",
     ),
     (
       "research/systems/planted.py",

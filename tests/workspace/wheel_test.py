@@ -12,7 +12,7 @@ import zipfile
 import pytest
 from packaging import requirements
 
-_PACKAGES = {"kernels_pallas", "research"}
+_PACKAGES = {"collectives", "kernels_pallas", "research"}
 _IMPORT_ALL = """
 import importlib, pkgutil, sys
 
@@ -26,11 +26,11 @@ class Refuse:
 
 
 sys.meta_path.insert(0, Refuse())
-import kernels_pallas, research
+import collectives, kernels_pallas, research
 
 names = [
   m.name
-  for package in (kernels_pallas, research)
+  for package in (collectives, kernels_pallas, research)
   for m in pkgutil.walk_packages(package.__path__, package.__name__ + ".")
 ]
 for name in names:

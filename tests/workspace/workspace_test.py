@@ -24,6 +24,7 @@ _PACKAGES = {
 def _packages_in_the_tree() -> set[str]:
   found = {"experiments"}
   for pattern in (
+    "collectives",
     "experiments/*",
     "kernels_pallas",
     "research/*",

@@ -1,0 +1,200 @@
+"""A schedule as JAX operations: one `lax.ppermute` for each permutation.
+
+Who reads and writes which slots is settled when the program is traced; at run
+time a rank only looks its offsets up in constant tables.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from collectives import schedule as sched
+from collectives.window import Window
+
+Combine = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def run(
+  schedule: sched.Schedule,
+  x: jax.Array,
+  axes: tuple[str, ...],
+  combine: Combine,
+  *,
+  native: bool,
+) -> jax.Array:
+  """Runs a schedule on this rank's array, inside `shard_map`.
+
+  Args:
+    schedule: what to run, over the ranks of `axes` in row-major order.
+    x: for an all-reduce any array, which is cut as a flat vector; for an
+      all-gather the block of this rank; for a reduce-scatter all blocks,
+      `[ranks, ...]`.
+    axes: mesh axes; `(node, local)` if the grid of the schedule has nodes.
+    combine: adds or otherwise joins what comes in.
+    native: use `psum_scatter` and `all_gather` over the last axis for phases
+      that allow it; only where `combine` adds.
+
+  Returns:
+    An array like `x`, all blocks `[ranks, ...]`, or the block of this rank.
+  """
+  ranks = _Ranks(schedule, axes, combine)
+  plan = _plan(schedule, native)
+  chunks = _pack(ranks, x, native)
+  for tick in schedule.timeline():
+    for chunk, index in tick:
+      action = plan[index]
+      if isinstance(action, list):
+        chunks[chunk] = ranks.advance(chunks[chunk], action)
+      elif action == "reduce_scatter":
+        chunks[chunk] = ranks.scatter(chunks[chunk])
+      elif action == "all_gather":
+        chunks[chunk] = ranks.gather(chunks[chunk])
+  return _unpack(ranks, chunks, x)
+
+
+def _plan(
+  schedule: sched.Schedule, native: bool
+) -> list[str | list[sched.Permutation] | None]:
+  """What to do at each step; a native phase is done at its first."""
+  plan = []
+  for phase in schedule.phases:
+    if native and phase.native:
+      plan += [phase.native] + [None] * (len(phase.steps) - 1)
+    else:
+      plan += map(sched.permutations, phase.steps)
+  return plan
+
+
+class _Ranks:
+  """This rank among the others."""
+
+  def __init__(
+    self, schedule: sched.Schedule, axes: tuple[str, ...], combine: Combine
+  ):
+    self.schedule = schedule
+    self.size, self.local = schedule.grid.size, schedule.grid.local
+    self.slots = np.array([schedule.slot(r) for r in range(self.size)])
+    self._axes, self._combine = axes, combine
+    self._place = np.arange(self.size) % self.local
+    self._me = lax.axis_index(axes)
+    # `ppermute` counts ranks in the order of the mesh, whatever that of `axes`.
+    mesh_axes = jax.sharding.get_abstract_mesh().axis_names
+    order = sorted(range(len(axes)), key=lambda i: mesh_axes.index(axes[i]))
+    shape = [lax.axis_size(axes[i]) for i in order]
+    wire = np.arange(self.size).reshape(shape)
+    self._wire = wire.transpose(np.argsort(order)).reshape(-1)
+
+  def window(self, rows: jax.Array, start: np.ndarray) -> Window:
+    """Rows of which the first is slot `start` on each rank."""
+    return Window(rows, start, self._me)
+
+  def scatter(self, window: Window) -> Window:
+    """The vendor's reduce-scatter within nodes."""
+    rows = lax.psum_scatter(window.settle(), self._axes[-1], tiled=True)
+    return self.window(rows, window.start + self._place * len(rows))
+
+  def gather(self, window: Window) -> Window:
+    """The vendor's all-gather within nodes."""
+    rows = window.settle()
+    start = window.start - self._place * len(rows)
+    rows = _as_bits(
+      lambda bits: lax.all_gather(bits, self._axes[-1], tiled=True), rows
+    )
+    return self.window(rows, start)
+
+  def advance(
+    self, window: Window, moves: Sequence[sched.Permutation]
+  ) -> Window:
+    """Reads all messages of a step, then writes them."""
+    came = [self._send(window, move) for move in moves]
+    for move, values in zip(moves, came, strict=True):
+      window = self._receive(window, move, values)
+    return window
+
+  def _send(self, window: Window, move: sched.Permutation) -> jax.Array:
+    src, dst = self._wire[move.src], self._wire[move.dst]
+    pairs = list(zip(src.tolist(), dst.tolist(), strict=True))
+    return _as_bits(
+      lambda bits: lax.ppermute(bits, self._axes, pairs),
+      window.read(window.table(move.src, move.slots), move.src),
+    )
+
+  def _receive(
+    self, window: Window, move: sched.Permutation, values: jax.Array
+  ) -> Window:
+    table = window.table(move.dst, move.slots)
+    everyone = np.arange(self.size)
+    if move.reduce or len(move.dst) < self.size:
+      old = window.read(table, everyone)
+      values = self._combine(old, values) if move.reduce else values
+      if len(move.dst) < self.size:
+        takes_part = window.mine(np.isin(everyone, move.dst).astype(int))
+        values = jnp.where(takes_part == 1, values, old)
+    return window.write(table, values)
+
+
+def _pack(ranks: _Ranks, x: jax.Array, native: bool) -> list[Window]:
+  """Lays out each chunk's window, and says where it starts on every rank."""
+  schedule = ranks.schedule
+  whole = np.zeros(ranks.size, int)
+  if schedule.collective == "all_reduce":
+    flat = _pad(x.reshape(1, -1), schedule.chunks * schedule.slots)
+    parts = flat.reshape(schedule.chunks, schedule.slots, -1)
+    return [ranks.window(rows, whole) for rows in parts]
+  if schedule.collective == "reduce_scatter":
+    blocks = _pad(x.reshape(ranks.size, -1), schedule.chunks)
+    if schedule.shuffled:
+      grid = blocks.reshape(*schedule.grid, -1)
+      blocks = grid.swapaxes(0, 1).reshape(blocks.shape)
+    parts = blocks.reshape(ranks.size, schedule.chunks, -1)
+    return [ranks.window(parts[:, i], whole) for i in range(schedule.chunks)]
+  # An all-gather that ends natively has only its node's run until then.
+  width = schedule.slots
+  if native and any(phase.native for phase in schedule.phases):
+    width //= ranks.local
+  start = ranks.slots // width * width
+  parts = _pad(x.reshape(1, -1), schedule.chunks).reshape(
+    schedule.chunks, 1, -1
+  )
+  table = (ranks.slots - start)[:, None]
+  zeros = jnp.zeros((width, parts.shape[-1]), x.dtype)
+  return [ranks.window(zeros, start).write(table, part) for part in parts]
+
+
+def _as_bits(move: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+  """Moves short floats as integers: XLA:CPU would send them as float32."""
+  if not jnp.issubdtype(x.dtype, jnp.floating) or x.dtype.itemsize >= 4:
+    return move(x)
+  bits = jnp.dtype(f"uint{8 * x.dtype.itemsize}")
+  moved = move(lax.bitcast_convert_type(x, bits))
+  return lax.bitcast_convert_type(moved, x.dtype)
+
+
+def _unpack(ranks: _Ranks, chunks: list[Window], x: jax.Array) -> jax.Array:
+  """Undoes `_pack`, for the result."""
+  schedule = ranks.schedule
+  if schedule.collective == "all_reduce":
+    flat = _join([chunk.settle() for chunk in chunks], 0).reshape(-1)
+    return flat[: x.size].reshape(x.shape)
+  if schedule.collective == "reduce_scatter":
+    everyone = np.arange(ranks.size)
+    table = chunks[0].table(everyone, ranks.slots[:, None])
+    own = _join([chunk.read(table, everyone) for chunk in chunks], 1)
+    return own[0, : x.size // ranks.size].reshape(x.shape[1:])
+  blocks = _join([chunk.settle() for chunk in chunks], 1)[:, : x.size]
+  if schedule.shuffled:
+    nodes, local = schedule.grid
+    blocks = blocks.reshape(local, nodes, -1).swapaxes(0, 1)
+  return blocks.reshape(ranks.size, *x.shape)
+
+
+def _join(parts: list[jax.Array], axis: int) -> jax.Array:
+  return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis)
+
+
+def _pad(rows: jax.Array, multiple: int) -> jax.Array:
+  missing = -rows.shape[1] % multiple
+  return jnp.pad(rows, ((0, 0), (0, missing))) if missing else rows
