@@ -1,8 +1,9 @@
 """The suites of `experiments.tools.bench` about choosing rows."""
 
+import functools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import numpy as np
 
 from experiments import policies
 from experiments.tools import bench_attention
+from kernels_pallas import gpucc, programs
 from research.systems.sift_attention import quantiles
 from research.systems.sift_attention.policies import base, rules
 from research.telemetry import bench, peer
@@ -24,6 +26,8 @@ POLICIES = (
   "power_law:target=0.25",
   "fixed_beta",
 )
+_SELECT = "python -m experiments.tools.bench --suite=select"
+_PARTS = ("fusion", "sort", "while")
 _SHARE = 0.25  # of scores that are kept
 _STEPS = 256  # of a policy in one timed call
 _TOKENS = 8_192
@@ -49,16 +53,48 @@ def select(
     heads: rows of scores.
 
   Yields:
-    A title and its rows, in seconds.
+    A title and its rows, in seconds; then, where there is the GPU compiler,
+    what they compile to for an H100, in bytes of scratch memory.
   """
   for tokens in lengths:
     candidates = masks(*make_scores(heads, tokens))
-    rows = bench.interleave(
-      candidates,
-      rounds=rounds,
-      command="python -m experiments.tools.bench --suite=select",
+    rows = bench.interleave(candidates, rounds=rounds, command=_SELECT)
+    title = f"rows to keep of {heads} heads, {tokens:,} tokens"
+    yield title, rows
+    if gpucc.find():
+      yield f"{title}: compiled for an H100, not run", compiled(candidates)
+
+
+def compiled(
+  candidates: Mapping[str, functools.partial],
+) -> list[bench.BenchResult]:
+  """Compiles calls for a GPU that is not there.
+
+  Args:
+    candidates: jitted functions with their arguments.
+
+  Returns:
+    Rows of scratch memory; `meta` counts fusions, sorts and loops.
+  """
+  rows = []
+  for name, call in candidates.items():
+    program = programs.assert_compiles(call.func, *call.args)
+    parts = {op: len(program.instructions(op)) for op in _PARTS}
+    rows.append(
+      bench.BenchResult(
+        name=name,
+        unit="B",
+        median=float(program.temp_bytes),
+        p25=None,
+        p75=None,
+        rounds_kept=0,
+        rounds_dropped=0,
+        kind="compiled",
+        command=_SELECT,
+        meta=parts,
+      )
     )
-    yield f"rows to keep of {heads} heads, {tokens:,} tokens", rows
+  return rows
 
 
 def policy(*, rounds: int, tokens: int = _TOKENS) -> Suite:
@@ -110,7 +146,7 @@ def make_scores(heads: int, tokens: int) -> tuple[jax.Array, jax.Array]:
 
 def masks(
   scores: jax.Array, threshold: jax.Array
-) -> dict[str, Callable[[], jax.Array]]:
+) -> dict[str, functools.partial]:
   """Returns calls that say which scores are kept, by how they find it out.
 
   Args:
@@ -135,7 +171,7 @@ def masks(
       row = base.make_row(scores, lengths)
       return scores >= way(row, threshold)[..., None]
 
-    return lambda: mask(scores, lengths, threshold)
+    return functools.partial(mask, scores, lengths, threshold)
 
   return {
     "filter, threshold known": call(lambda _, threshold: threshold),

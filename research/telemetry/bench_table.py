@@ -12,9 +12,11 @@ _PREFIXES = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 def table(results: Sequence[bench.BenchResult]) -> rich.table.Table:
   """Returns a table of timings, ratios and fractions of the limits.
 
-  A column "vs X" holds how many times faster than X a row is.
+  A column "vs X" holds how many times faster than X a row is; it is there where
+  some row is compared with X.
   """
-  names = [row.name for row in results]
+  compared = {name for row in results for name in row.ratio_to}
+  names = [row.name for row in results if row.name in compared]
   grid = rich.table.Table()
   grid.add_column("candidate")
   headings = ["median", "p25 to p75", *(f"vs {name}" for name in names)]

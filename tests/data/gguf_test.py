@@ -227,12 +227,12 @@ def test_bad_alignment(tmp_path):
 
 def test_unsupported_quantisation_is_named(tmp_path):
   path = tmp_path / "k.gguf"
-  record = _record(b"blk.0.w", (256,), 12, 0)
+  record = _record(b"blk.0.w", (256,), 13, 0)
   path.write_bytes(_fields(1, record).ljust(4096, b"\0"))
   file = gguf.GGUFFile.open(path)  # metadata stays readable
   with pytest.raises(gguf.GGUFError) as caught:
     file.load("blk.0.w")
-  assert "tensor 'blk.0.w' has type Q4_K, which is not supported" in str(
+  assert "tensor 'blk.0.w' has type Q5_K, which is not supported" in str(
     caught.value
   )
   assert "expected one of F32, F16, BF16, Q8_0, Q4_0, Q4_1" in str(caught.value)

@@ -1,9 +1,12 @@
 """`experiments.tools.generate` as a user calls it, in this process."""
 
+import re
+
 import pytest
 from absl.testing import flagsaver
 
 from experiments.tools import generate
+from research.telemetry import metrics
 
 
 @pytest.fixture
@@ -41,6 +44,27 @@ def test_draws_follow_the_seed(run):
   assert first != other
 
 
+def test_a_policy_says_what_it_read(
+  run, tmp_path, smollm2_start, smollm2_words, monkeypatch
+):
+  load = lambda name, offline: (smollm2_start, smollm2_words)
+  monkeypatch.setattr(generate.models, "load", load)
+  code, _, err = run(
+    prompt="What is the capital of France?",
+    max_tokens=12,
+    policy="relative_to_max:scale=4",
+    metrics=str(tmp_path),
+  )
+  assert code == 0
+  found = re.search(r"read ([\d.]+)% of value rows after the union", err)
+  assert found
+  (row,) = metrics.read(tmp_path / metrics.FILE_NAME)
+  share = row["values"]["sift/row_share"] or 0.0
+  assert float(found[1]) == pytest.approx(100 * share, abs=0.06)
+  assert 0 < share < 1
+  assert "sift/layer_01/head_08_kept_share" in row["values"]
+
+
 def test_a_raw_prompt_is_left_as_it_is(smollm2_words):
   ids = generate.encode_prompt(smollm2_words, "Once upon", raw=True)
   assert ids == smollm2_words.encode("Once upon")
@@ -57,6 +81,8 @@ def test_a_raw_prompt_is_left_as_it_is(smollm2_words):
     ({"prompt": "x", "model": "smolm2-135m"}, "did you mean smollm2-135m?"),
     ({"prompt": "x", "temperature": -1.0}, "temperature: got -1.0, expected"),
     ({"prompt": "x", "top_p": 0.0}, "top_p: got 0.0, expected 0 < top_p <= 1"),
+    ({"prompt": "x", "policy": "relative_to_mac"}, "did you mean relative_to"),
+    ({"prompt": "x", "metrics": "out"}, "got no policy whose reading to"),
     ({"prompt": "x", "max_tokens": 9000}, "prompt over the context: got"),
   ],
 )

@@ -1,4 +1,4 @@
-"""The power-law study as a user runs it: real weights, real text."""
+"""The experiment as a user runs it, and how the law's claims are judged."""
 
 import json
 import pathlib
@@ -10,8 +10,9 @@ import time
 import numpy as np
 import pytest
 
-from experiments.sift_attention import analysis, claims
 from experiments.sift_attention import config as config_lib
+from experiments.sift_attention import law_analysis as analysis
+from experiments.sift_attention import law_claims as claims
 from research import runs
 from research.data import artifacts
 from research.runs import claims as ledger
@@ -63,7 +64,7 @@ def test_leaves_what_the_contract_names(smoke):
     assert (smoke / name).stat().st_size > 0
   assert list(smoke.glob("events.out.tfevents*"))
   figures = sorted(path.name for path in (smoke / "figures").glob("*.svg"))
-  assert len(figures) == 4
+  assert len(figures) == 8
   assert list(smoke.rglob("*perfetto*"))
 
 
@@ -117,6 +118,10 @@ def test_resumes_after_sigkill_to_the_same_result(smoke, tmp_path):
   assert resumed == whole
 
 
+def test_quality_has_a_unit_for_each_policy_and_window(smoke):
+  assert len(list(smoke.glob("units/quality/*.npz"))) == 4 * 2
+
+
 def test_bad_settings_have_one_line(tmp_path):
   done = _run(tmp_path, "--config.headline_level=0.3")
   assert done.returncode == 2
@@ -162,7 +167,7 @@ def test_heads_that_obey_are_confirmed():
   assert not verdicts["beta-falls"]
 
 
-def test_noise_fails_the_heads_and_not_the_average():
+def test_trap_04_noise_fails_the_heads_and_not_the_average():
   """Trap: an average over heads must not stand for the heads."""
   verdicts = _verdicts(*_findings(_law(1.4, noise=0.7)))
   assert verdicts["average-law"]
@@ -170,7 +175,7 @@ def test_noise_fails_the_heads_and_not_the_average():
   assert not verdicts["warmup-suffices"]
 
 
-def test_scores_of_constant_shape_do_not_beat_the_null():
+def test_trap_03_scores_of_constant_shape_do_not_beat_the_null():
   """Trap: theta ~ 1/S follows from the softmax alone."""
   verdicts = _verdicts(*_findings(_law(1.0, noise=0.5)))
   assert not verdicts["beta-not-one"]
@@ -183,7 +188,7 @@ def test_one_text_cannot_show_consistency():
   assert _verdicts(config, found)["consistent"] is None
 
 
-def test_no_paper_figure_is_quoted():
+def test_trap_17_no_paper_figure_is_quoted():
   """Trap: only the abstract was verified, so no number is the paper's."""
   for claim in claims.judge(*_findings(_law(1.4, noise=0.01))):
     assert isinstance(claim, runs.Claim)

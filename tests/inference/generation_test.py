@@ -1,5 +1,7 @@
 """Generation: the same text however it is batched, paged and laid out."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,8 @@ import numpy as np
 import pytest
 
 from research import mesh as mesh_lib
-from research.inference import generation, sampling
+from research.inference import cached, generation, sampling
+from research.transformer import attention
 from research.transformer.checkpoints import model
 
 _STEPS = 12
@@ -192,6 +195,59 @@ def test_timing_counts_steps(generator):
   assert timing.steps == 5  # the first token comes from the prompt
   assert timing.prefill_s > 0
   assert timing.decode_s > 0
+
+
+@pytest.mark.parametrize("taken", [0, 2, 6])
+def test_the_last_states_come_at_the_end(generator, taken):
+  """Also of an iterator that is closed early, once it was started."""
+  ends = []
+  stream = generator.stream(
+    _prompts(4), [_GREEDY], max_tokens=6, at_end=ends.append
+  )
+  for _ in zip(range(taken), stream, strict=False):
+    pass
+  stream.close()
+  assert len(ends) == (taken > 0)
+  for states in ends:
+    assert not any(x.is_deleted() for x in jax.tree.leaves(states))
+
+
+class _Counting:
+  """Exact attention that counts its decode steps."""
+
+  def init(self, config, pool, batch):
+    return [(pages, jnp.zeros(batch, jnp.int32)) for pages in pool]
+
+  def prefill(self, table, lengths):
+    return _Counted(cached.Dense().prefill(table, lengths), 0)
+
+  def decode(self, table):
+    return _Counted(cached.Dense().decode(table), 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Counted:
+  exact: attention.Attention
+  more: int
+
+  def __call__(self, layer, q, k, v, positions, state):
+    pages, count = state
+    out, pages = self.exact(layer, q, k, v, positions, pages)
+    return out, (pages, count + self.more)
+
+
+def test_attention_may_remember_more_and_starts_afresh(small, generator):
+  counting = generation.Generator(small, attention=_Counting())
+  for lengths in ((5, 3), (2, 4)):
+    ends = []
+    stream = counting.stream(
+      _prompts(*lengths), [_GREEDY] * 2, max_tokens=6, at_end=ends.append
+    )
+    tokens = np.stack(list(stream), axis=1)
+    expected = _generate(generator, _prompts(*lengths), steps=6)
+    np.testing.assert_array_equal(tokens, expected)
+    assert [state[1].tolist() for state in ends[0]] == [[5, 5]] * 2
+  assert counting.num_compiled == 2
 
 
 def test_one_token_needs_no_decode_step(generator):

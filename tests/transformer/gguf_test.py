@@ -180,7 +180,7 @@ def test_unsupported_scaling_is_named(load_recorded, tmp_path):
 
 
 def test_unsupported_quantisation_is_named(load_recorded, tmp_path):
-  kind = oracle.GGMLQuantizationType.Q6_K
+  kind = oracle.GGMLQuantizationType.Q5_K
   block = oracle.GGML_QUANT_SIZES[kind][1]
   path = _write(
     tmp_path / "tiny.gguf",
@@ -190,7 +190,7 @@ def test_unsupported_quantisation_is_named(load_recorded, tmp_path):
   )
   with pytest.raises(
     gguf_data.GGUFError,
-    match=r"tensor 'blk\.0\.ffn_down\.weight' has type Q6_K, which is not "
+    match=r"tensor 'blk\.0\.ffn_down\.weight' has type Q5_K, which is not "
     "supported; expected one of F32",
   ):
     gguf.load(path)

@@ -78,13 +78,6 @@ def test_the_kernel_s_threshold_gives_the_mask():
   np.testing.assert_array_equal(chosen.keep, keep)
 
 
-def test_fall_back_makes_only_poor_rows_dense():
-  probabilities = jnp.array([[[0.9, 0.1, 0.0], [0.5, 0.5, 0.0]]])
-  keep = jnp.array([[[True, False, False], [True, False, False]]])
-  found = selection.fall_back(keep, jnp.log(probabilities), jnp.array([2]), 0.8)
-  assert found.tolist() == [[[True, False, False], [True, True, False]]]
-
-
 def test_bad_rows_are_named():
   with pytest.raises(ValueError, match="got -1, 1 and 0.0"):
     selection.Always(sinks=-1)

@@ -96,13 +96,14 @@ def test_the_fit_freezes_when_the_warm_up_is_over():
   policy = law.PowerLaw(warmup=16)
   state = _warmed(policy, 16)
   scores, lengths = _flat(_law(17)[2] - 5, 64), jnp.full((BATCH,), 17)
+  scores = scores.at[..., 3].add(1)  # still below the threshold
   chosen, after = selection.select(policy, state, scores, lengths)
   np.testing.assert_allclose(chosen.log_threshold, _law(17)[2], atol=1e-5)
   for old, new in zip(
     jax.tree.leaves(state), jax.tree.leaves(after), strict=True
   ):
     np.testing.assert_array_equal(old, new)
-  assert (chosen.keep.sum(-1) == 1).all()  # the newest
+  assert (chosen.keep.sum(-1) == 2).all()  # the newest and the highest
 
 
 def test_a_new_prompt_starts_from_nothing():
@@ -216,7 +217,7 @@ def test_a_long_prompt_does_not_break_the_fit():
   held, beta = error(bounded, after, jnp.array([1056]))
   assert 0.5 <= beta.min() <= beta.max() <= 2.0
   spread, _ = error(law.PowerLaw(warmup=32), early, lengths)
-  null, _ = error(law.fixed_beta(), after, jnp.array([1056]))
+  null, _ = error(law.fixed_beta(skip=0), after, jnp.array([1056]))
   assert max(spread, null) < 1.2
   assert held < wild
 
@@ -241,6 +242,29 @@ def test_observing_the_prompt_ends_the_warm_up_where_rows_suffice():
   # Only the sequence that still warms up goes on recording.
   np.testing.assert_array_equal(after.moments.count[:, 0], [12, 9])
   np.testing.assert_array_equal(policy.fitted(after)[1][0], exponent[0])
+
+
+def test_skipped_rows_of_a_prompt_are_seen_but_not_fitted():
+  steps = np.arange(1, 13)
+  log_alpha, beta, _ = _law(1)
+  theta = log_alpha[..., None] - beta[..., None] * np.log(steps)
+  theta = jnp.asarray(theta, jnp.float32).at[..., :5].set(-40.0)
+  policy = law.PowerLaw(warmup=12, skip=5)
+  lengths = jnp.array([12, 12])
+  state = policy.observe(
+    policy.init(BATCH, HEADS), theta, jnp.asarray(steps), lengths
+  )
+  assert not policy.wants_scores(state)
+  np.testing.assert_allclose(policy.fitted(state)[1], beta, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [5, 16, 79, 1024, 100_000])
+def test_steps_over_a_prompt_rise_and_end_with_it(length):
+  steps = np.asarray(law.spread_steps(jnp.array([length]), 64))[0]
+  assert (np.diff(steps) > 0).all()
+  live = steps[steps <= length]
+  assert len(live) == min(max(length - 15, 0), 64)
+  assert length < 16 or live[-1] == length
 
 
 def test_fixed_beta_anchors_the_level_at_the_last_rows():
