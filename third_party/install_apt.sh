@@ -8,14 +8,18 @@ missing=()
 while read -r package; do
   [[ -z "$package" || "$package" == \#* ]] && continue
   # Elsewhere than on Debian the program under its own name is as good.
-  program="${package/chromium-driver/chromedriver}"
+  case "$package" in
+    chromium-driver) program=chromedriver ;;
+    iproute2) program=ip ;;
+    *) program=$package ;;
+  esac
   command -v "$program" >/dev/null || missing+=("$package")
 done <"$list"
 
 if [[ ${#missing[@]} -eq 0 ]]; then
   exit 0
 fi
-skipped="browser tests of the report are skipped: missing ${missing[*]}"
+skipped="tests that need ${missing[*]} are skipped"
 if [[ "${1:-}" == --check ]]; then
   echo "$skipped (third_party/install_apt.sh installs them as root)"
 elif [[ $EUID -ne 0 ]] || ! command -v apt-get >/dev/null; then

@@ -2,6 +2,13 @@
 
   python -m research.cluster.launch -n 4 --devices=2 -- python -m my.binary ...
 
+  python -m research.cluster.launch --network=4x2,alpha=1ms,bw=1Gb -- CMD ...
+
+The second form runs 4 x 2 processes on four emulated nodes, the links between
+them as slow as asked for (`research.cluster.emulation`). Where links cannot be
+emulated it says so in one line and ends with code 69, where they are not as
+asked for, with 75; in neither case has the command run.
+
 Each process finds its coordinates in the environment, where
 `research.cluster.setup` reads them. Every line of output starts with the number
 of its process. SIGINT and SIGTERM go on to all processes. The first process to
@@ -21,8 +28,14 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from research.cluster import children, distributed
+from research.cluster import children, distributed, emulation, network
 
+#: Exit code where links cannot be emulated: a reason to skip, not to fail.
+UNAVAILABLE = os.EX_UNAVAILABLE
+#: Exit code where emulated links are not as asked for, as on a busy machine.
+OFF_TARGET = os.EX_TEMPFAIL
+
+_COORDINATOR_PORT = 8476  # on an emulated node, where every port is free
 _GRACE_SECONDS = 3.0  # between SIGTERM and SIGKILL
 
 
@@ -36,11 +49,35 @@ class _Worker:
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command line and returns the exit code of the job."""
   args = _parse(sys.argv[1:] if argv is None else argv)
-  return run(args.command, num_processes=args.n, devices=args.devices)
+  if args.network is None:
+    return run(args.command, num_processes=args.n, devices=args.devices)
+  try:
+    with emulation.start(args.network) as links:
+      _say(f"network {args.network}: {links.check() or 'one node, no link'}")
+      return run(
+        args.command,
+        num_processes=args.network.num_processes,
+        devices=args.devices,
+        links=links,
+      )
+  except emulation.UnavailableError as error:
+    _say(
+      f"skipped, links cannot be emulated here: got {error}; expected Linux"
+      " with ip (iproute2) and /dev/net/tun, and root or a kernel that allows"
+      " user namespaces"
+    )
+    return UNAVAILABLE
+  except emulation.OffTargetError as error:
+    _say(str(error))
+    return OFF_TARGET
 
 
 def run(
-  command: Sequence[str], *, num_processes: int, devices: int | None = None
+  command: Sequence[str],
+  *,
+  num_processes: int,
+  devices: int | None = None,
+  links: emulation.Links | None = None,
 ) -> int:
   """Runs `command` as one job and waits for its end.
 
@@ -50,12 +87,13 @@ def run(
     command: program and arguments, the same for every process.
     num_processes: how many processes.
     devices: CPU devices per process; None leaves the choice of devices to JAX.
+    links: the emulated links to run it on, for as many processes as it has.
 
   Returns:
     0, or the code of the first process that failed (128 + the number of the
-    signal, had one ended it).
+    signal, had one ended it), or 70 when the emulated links broke.
   """
-  port = _free_port()
+  shared = _shared_environment(num_processes, devices, links)
   workers: list[_Worker] = []
   ended: queue.SimpleQueue[int] = queue.SimpleQueue()
   stopped: list[int] = []
@@ -70,12 +108,11 @@ def run(
   }
   try:
     for i in range(num_processes):
-      env = _environment(i, num_processes, port, devices)
-      workers.append(_start(i, command, env))
+      workers.append(_start(i, command, shared, links))
       threading.Thread(
         target=_note_end, args=(i, workers[i].process, ended), daemon=True
       ).start()
-    return _wait(workers, ended, stopped)
+    return _wait(workers, ended, stopped, links)
   except FileNotFoundError as error:
     _say(str(error))
     return 127
@@ -89,10 +126,15 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   parser = argparse.ArgumentParser(
     prog="python -m research.cluster.launch",
     description="Runs a command as several local processes of one JAX job.",
-    usage="%(prog)s -n N [--devices K] -- CMD...",
+    usage="%(prog)s {-n N | --network=NETWORK} [--devices K] -- CMD...",
   )
-  parser.add_argument(
-    "-n", type=_positive, required=True, metavar="N", help="processes"
+  size = parser.add_mutually_exclusive_group(required=True)
+  size.add_argument("-n", type=_positive, metavar="N", help="processes")
+  size.add_argument(
+    "--network",
+    type=_network,
+    metavar="NODESxPROCESSES,alpha=TIME,bw=RATE",
+    help="emulated nodes, their processes, latency and bandwidth",
   )
   parser.add_argument(
     "--devices", type=_positive, metavar="K", help="CPU devices per process"
@@ -114,19 +156,30 @@ def _positive(text: str) -> int:
   return int(text)
 
 
+def _network(text: str) -> network.Network:
+  try:
+    return network.parse(text)
+  except ValueError as error:
+    raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _free_port() -> int:
   with socket.socket() as probe:
     probe.bind(("127.0.0.1", 0))
     return probe.getsockname()[1]
 
 
-def _environment(
-  i: int, num_processes: int, port: int, devices: int | None
+def _shared_environment(
+  num_processes: int, devices: int | None, links: emulation.Links | None
 ) -> dict[str, str]:
+  if links is None:
+    coordinator = f"127.0.0.1:{_free_port()}"
+  else:
+    coordinator = f"{network.address(0)}:{_COORDINATOR_PORT}"
   env = os.environ | {
-    distributed.COORDINATOR: f"127.0.0.1:{port}",
+    distributed.COORDINATOR: coordinator,
     distributed.NUM_PROCESSES: str(num_processes),
-    distributed.PROCESS_ID: str(i),
+    network.VARIABLE: "" if links is None else str(links.network),
     "PYTHONUNBUFFERED": "1",
     # It would swallow SIGTERM, which here means: end.
     "JAX_ENABLE_PREEMPTION_SERVICE": "false",
@@ -136,10 +189,18 @@ def _environment(
   return env
 
 
-def _start(i: int, command: Sequence[str], env: Mapping[str, str]) -> _Worker:
+def _start(
+  i: int,
+  command: Sequence[str],
+  shared: Mapping[str, str],
+  links: emulation.Links | None,
+) -> _Worker:
+  command = children.dying_with_parent(command)
+  if links is not None:
+    command = links.inside(links.network.node(i), command)
   process = subprocess.Popen(
-    children.dying_with_parent(command),
-    env=env,
+    command,
+    env={**shared, distributed.PROCESS_ID: str(i)},
     stdin=subprocess.DEVNULL,
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
@@ -178,6 +239,7 @@ def _wait(
   workers: Sequence[_Worker],
   ended: queue.SimpleQueue[int],
   stopped: Sequence[int],
+  links: emulation.Links | None,
 ) -> int:
   """Returns when all have ended well, one has failed, or we were told to.
 
@@ -192,6 +254,9 @@ def _wait(
     try:
       i = ended.get(timeout=0.1)
     except queue.Empty:
+      if links is not None and links.broken():
+        _say("the emulated links broke; the processes are stopped")
+        return os.EX_SOFTWARE
       continue
     running -= 1
     if workers[i].process.returncode and not stopped:

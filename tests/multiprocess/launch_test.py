@@ -150,7 +150,7 @@ def test_no_orphans_after_sigkill_of_the_launcher():
     ),
     (["-n", "two", "--", "true"], "got 'two'; expected a whole number"),
     (["-n", "2"], "got no command; expected one after --"),
-    (["--", "true"], "the following arguments are required: -n"),
+    (["--", "true"], "one of the arguments -n --network is required"),
   ],
 )
 def test_bad_command_lines(

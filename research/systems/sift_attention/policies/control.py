@@ -26,7 +26,7 @@ class Controlled:
   where $f$ is the share of the row that was kept, forced rows included. Rows of
   a warm-up, whose threshold is $-\infty$, do not wind it up. Summed over $T$
   steps, the mean miss is $\Delta\log c / (\kappa T)$: a head whose inner
-  policy is wrong by 6 nats misses by a hundredth over 600 steps at $\kappa = 1$.
+  policy is wrong by 6 nats misses by a hundredth over 600 steps at a gain of 1.
 
   Attributes:
     inner: the policy; it needs only to be roughly right.
