@@ -6,6 +6,8 @@ import re
 import runpy
 import tomllib
 
+import jax
+import numpy as np
 import pytest
 import yaml
 
@@ -47,10 +49,16 @@ def test_readme_lists_the_papers():
     assert (row["status"] == "planned") == (paper.status == "planned")
 
 
-def test_readme_example_runs(tmp_path, capsys):
-  (example,) = markdown.code(_README, "python")
-  (tmp_path / "example.py").write_text(example)
-  runpy.run_path(str(tmp_path / "example.py"))
+def test_readme_examples_run(tmp_path, capsys):
+  generate, reduce = markdown.code(_README, "python")
+  file, names = tmp_path / "example.py", {}
+  for example in (generate, reduce):
+    file.write_text(example)
+    names = runpy.run_path(str(file))
+  numbers = np.arange(8.0 * jax.device_count())
+  np.testing.assert_array_equal(
+    names["total"], numbers.reshape(jax.device_count(), -1).sum(0)
+  )
   lines = capsys.readouterr().out.splitlines()
   assert len(lines) == 4
   for line in lines:
@@ -82,7 +90,7 @@ def test_commands_can_be_typed(command: str):
   assert spec.origin
   source = pathlib.Path(spec.origin).read_text(encoding="utf-8")
   for flag in re.findall(r"--(\w+)", command):
-    assert f'"{flag}"' in source
+    assert re.search(rf'"(--)?{flag}"', source)
   for path in re.findall(r"tests/\S+", command):
     assert (_ROOT / path).exists()
 
