@@ -101,6 +101,7 @@ def compile_measure(
   pad = -len(steps) % _BLOCK
   blocks = np.pad(steps, (0, pad), mode="edge").reshape(-1, _BLOCK)
 
+  @jax.jit  # layers share a trace
   def tap(q, k):
     one = lambda block: quantiles.log_score_quantiles(
       q, k, steps=block, levels=levels

@@ -131,10 +131,14 @@ class Curve:
 
   def penalty_at(self, rows: Float[np.ndarray, " draws"]) -> np.ndarray:
     """Interpolates in log rows; NaN where the curve does not reach."""
+    order = np.argsort(self.rows, axis=-1)  # a draw may swap close settings
+    xs, ys = (
+      np.take_along_axis(a, order, -1) for a in (self.rows, self.penalty)
+    )
     return np.array(
       [
         np.interp(np.log(at), np.log(x), y, left=np.nan, right=np.nan)
-        for at, x, y in zip(rows, self.rows, self.penalty, strict=True)
+        for at, x, y in zip(rows, xs, ys, strict=True)
       ]
     )
 

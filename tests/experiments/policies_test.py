@@ -65,6 +65,8 @@ def test_names_make_objects(text, policy, always):
     ("quantile:level=half", "got 'half', expected a number"),
     ("quantile:level", "option level of the policy quantile: got ''"),
     ("top_k", "policy 'top_k': k is missing, expected k=NUMBER"),
+    ("quantile:target=0.2,gain=-1", "gain must be positive, got -1.0"),
+    ("relative_to_max:scale=nan", "scale must be positive, got nan"),
     ("quantile:gain=1", "target is missing, expected target=NUMBER"),
     ("top_mass:mass=2", "mass must lie between 0 and 1, got 2.0"),
     ("dense:share=2", "share lie in [0, 1], got 0, 1 and 2.0"),

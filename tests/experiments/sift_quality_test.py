@@ -85,6 +85,15 @@ def test_no_curve_is_read_beyond_its_ends():
   assert claim.holds is None
 
 
+def test_draws_may_swap_settings_that_read_alike():
+  curve = quality_analysis.Curve(
+    ["a", "b"], np.array([[0.2, 0.4], [0.4, 0.2]]), np.array([[6, 2], [2, 6.0]])
+  )
+  found = curve.penalty_at(np.array([0.3, 0.3]))
+  assert found[0] == found[1]
+  assert 2 < found[0] < 6
+
+
 def test_trap_03_a_law_that_is_its_null_does_not_beat_it():
   found = _judge(
     {

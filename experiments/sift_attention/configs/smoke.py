@@ -22,7 +22,7 @@ def get_config(arg: str = "") -> config.Config:
     warmups=(32, 64),
     quality=config.Quality(
       windows=1,
-      window_size=256,
+      window_size=128,
       exact_steps=64,
       policies=(
         "power_law:level=0.875,warmup=64",

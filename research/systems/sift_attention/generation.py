@@ -233,11 +233,11 @@ def log_scores(
     seen: keys that each query sees; of the others the score is $-\infty$.
   """
   batch, queries, heads, width = q.shape
-  rows = q.reshape(batch, queries, pages.k.shape[1], -1, width) * width**-0.5
+  rows = q.reshape(batch, queries, pages.k.shape[1], -1, width)
   of_page = lambda page: jnp.einsum(
     "bskgd,bkdt->bskgt", rows, pages.k[page], preferred_element_type="float32"
   )
   scores = jnp.moveaxis(jax.lax.map(of_page, table.T), 0, -2)
-  scores = scores.reshape(batch, queries, heads, -1)
+  scores = scores.reshape(batch, queries, heads, -1) * width**-0.5
   live = jnp.arange(scores.shape[-1])[None, None] < seen[..., None]
   return jax.nn.log_softmax(jnp.where(live[:, :, None], scores, -jnp.inf))

@@ -159,6 +159,22 @@ def test_queries_together_equal_queries_in_turn(policy):
   assert (after.totals.rows < state.totals.rows).all()
 
 
+def test_narrow_queries_are_scaled_after_the_product():
+  """As in kernels; 128 ** -0.5 is no bfloat16."""
+  make = lambda *shape: jnp.asarray(
+    np.random.default_rng(0).standard_normal(shape), jnp.bfloat16
+  )
+  q, k = 4 * make(1, 1, 4, 128), make(2, 2, 128, 8)
+  table, seen = jnp.array([[1, 0]]), jnp.array([[13]])
+  found = jax.jit(generation.log_scores)(q, cache.Pages(k, k), table, seen)
+  keys = np.concatenate(np.asarray(k, np.float64)[[1, 0]], axis=-1)
+  groups = np.asarray(q, np.float64).reshape(2, 2, 128)
+  scores = (groups @ keys).reshape(4, 16)[:, :13] * 128**-0.5
+  exact = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
+  np.testing.assert_allclose(found[0, 0, :, :13], exact, atol=1e-4)
+  assert (found[0, 0, :, 13:] == -jnp.inf).all()
+
+
 @pytest.fixture(scope="module")
 def exact(generate):
   return generate(None)[0]
@@ -236,7 +252,7 @@ def _assert_alike(state, row, alone):
 @pytest.mark.parametrize("prompt_rows", [0, 8])
 def test_trap_12_rows_and_prompts_share_nothing(generate, prompt_rows):
   spec = generation.Sifted(law.PowerLaw(warmup=8), prompt_rows=prompt_rows)
-  lengths = (33, 20, 7)
+  lengths = (33, 20, 9)  # alone, all have as many pages: one decode step
   tokens, states, generator = generate(spec, lengths, steps=24)
   seen = np.asarray(states[0].policy.seen[:, 0])
   np.testing.assert_array_equal(seen, 8)
@@ -268,8 +284,7 @@ def test_trap_13_the_step_counts_prompt_and_generated_keys():
 @pytest.mark.parametrize(
   "policy",
   [
-    rules.Dense(),
-    rules.PositionOnly(),
+    rules.RelativeToMax(),
     law.PowerLaw(warmup=48),
     control.Controlled(law.fixed_beta(warmup=48, skip=8), 0.25),
   ],

@@ -1,5 +1,7 @@
 """Teacher-forced windows against decoding them step by step."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -151,7 +153,8 @@ def test_trap_10_rows_are_counted_after_the_union_and_by_blocks():
   assert (counts.rows[..., 0] > counts.kept.reshape(1, 2, 2).max(-1)).all()
 
 
-def _model():
+@pytest.fixture(scope="module")
+def model():
   config = config_lib.DecoderConfig(
     vocab_size=32,
     embed_dim=16,
@@ -162,7 +165,7 @@ def _model():
     mlp_dim=16,
     context_length=64,
   )
-  return config, decoder.Decoder(config, nnx.Rngs(0))
+  return config, *nnx.split(decoder.Decoder(config, nnx.Rngs(0)))
 
 
 @pytest.mark.parametrize(
@@ -173,40 +176,34 @@ def _model():
     (control.Controlled(law.fixed_beta(0.75, 6, 2), 0.25), 0),
   ],
 )
-def test_equals_generation_after_a_prompt(policy, rows):
+def test_equals_generation_after_a_prompt(model, policy, rows):
   """The same hidden states as prefill and single steps over a paged cache."""
-  config, model = _model()
+  config, graph, weights = model
   prompt, size = 24, 44
   # With these tokens no score is within rounding of its threshold.
   tokens = jax.random.randint(jax.random.key(2), (1, size), 0, 32)
   spec = teacher_forced.TeacherForced(
     policy, exact_steps=0, prompt=prompt, prompt_rows=rows
   )
-  forced = model(tokens, attention=spec).hidden[:, prompt:]
+
   sifted = generation.Sifted(policy, prompt_rows=rows)
   table = cache.contiguous_table(1, tokens=size, page_size=16)
   pool = cache.make_pool(config, num_pages=3, page_size=16)
-  out = model(
-    tokens[:, :prompt],
-    attention=sifted.prefill(table, jnp.array([prompt])),
-    states=sifted.init(config, pool, 1),
-  )
-  graph, weights = nnx.split(model)
 
-  @jax.jit
-  def step(weights, token, position, states):
+  @functools.partial(jax.jit, static_argnums=0)
+  def run(attend, weights, tokens, **named):
     bound = nnx.merge(graph, weights)
-    return bound(
-      token,
-      positions=position,
-      attention=sifted.decode(table),
-      states=states,
-    )
+    return bound(tokens, attention=attend(), **named)
 
-  states, hidden = out.states, []
+  forced = run(lambda: spec, weights, tokens).hidden[:, prompt:]
+  begin = lambda: sifted.prefill(table, jnp.array([prompt]))
+  fresh = sifted.init(config, pool, 1)
+  states = run(begin, weights, tokens[:, :prompt], states=fresh).states
+  decode, hidden = lambda: sifted.decode(table), []
   for place in range(prompt, size):
     position = jnp.array([[place]])
-    out = step(weights, tokens[:, place : place + 1], position, states)
+    token = tokens[:, place : place + 1]
+    out = run(decode, weights, token, positions=position, states=states)
     states = out.states
     hidden.append(out.hidden)
   np.testing.assert_allclose(

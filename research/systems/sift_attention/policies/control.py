@@ -31,7 +31,7 @@ class Controlled:
   Attributes:
     inner: the policy; it needs only to be roughly right.
     target: $f^*$, in (0, 1).
-    gain: $\kappa$, in nats for a share of 1.
+    gain: $\kappa$, positive, in nats for a share of 1.
   """
 
   inner: base.Policy
@@ -41,6 +41,8 @@ class Controlled:
   def __post_init__(self):
     if not 0 < self.target < 1:
       raise ValueError(f"target must lie between 0 and 1, got {self.target}")
+    if not self.gain > 0:  # nan neither
+      raise ValueError(f"gain must be positive, got {self.gain}")
 
   @property
   def reads(self) -> base.Reads:

@@ -84,7 +84,7 @@ class RelativeToMax(Memoryless):
   reads: base.Reads = dataclasses.field(default="maximum", init=False)
 
   def __post_init__(self):
-    if self.scale <= 0:
+    if not self.scale > 0:  # nan neither
       raise ValueError(f"scale must be positive, got {self.scale}")
 
   def threshold(self, state, row: base.Row):

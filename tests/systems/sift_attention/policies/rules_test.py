@@ -151,6 +151,7 @@ def test_vmap_equals_a_loop(policy):
   ("make", "text"),
   [
     (lambda: rules.RelativeToMax(0.0), "scale must be positive, got 0.0"),
+    (lambda: rules.RelativeToMax(np.nan), "scale must be positive, got nan"),
     (lambda: rules.TopMass(1.0), "mass must lie between 0 and 1, got 1.0"),
     (lambda: rules.Quantile(0.0), r"level must lie in \(0, 1\], got 0.0"),
     (lambda: rules.TopK(0), "k must be at least 1, got 0"),
