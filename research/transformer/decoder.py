@@ -132,16 +132,15 @@ class Decoder(nnx.Module):
   def _block(
     self, layer, block, x, positions, rotation, attention, states, taps, out
   ):
-    with jax.named_scope("attention"):
-      q, k, v = block.attention.project(block.attention_norm(x))
+    def attend(q, k, v):
       q, k = rope.rotate(q, *rotation), rope.rotate(k, *rotation)
       if taps.attention is not None:
         out.attention_taps.append(taps.attention(q, k))
       heads, state = attention(layer, q, k, v, positions, states[layer])
       out.states.append(state)
-      x = x + block.attention.merge(heads)
-    with jax.named_scope("mlp"):
-      x = x + block.mlp(block.mlp_norm(x))
+      return heads
+
+    x = block(x, attend)
     if taps.hidden is not None:
       out.hidden_taps.append(taps.hidden(x))
     return x

@@ -1,5 +1,7 @@
 """The parts of a decoder block, each parameter with its logical axes."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -159,3 +161,22 @@ class Block(nnx.Module):
     self.attention = SelfAttention(config, rngs)
     self.mlp_norm = RMSNorm(config, config.embed_dim)
     self.mlp = GatedMLP(config, rngs)
+
+  def __call__(
+    self, x: Float[Array, "b s e"], attend: Callable[..., jax.Array]
+  ) -> Float[Array, "b s e"]:
+    """Adds attention and MLP to the residual stream.
+
+    Args:
+      x: the residual stream.
+      attend: from queries, keys (both before rotation) and values to attended
+        heads, `[b, s, h, d]`.
+
+    Returns:
+      The residual stream after the layer.
+    """
+    with jax.named_scope("attention"):
+      heads = attend(*self.attention.project(self.attention_norm(x)))
+      x = x + self.attention.merge(heads)
+    with jax.named_scope("mlp"):
+      return x + self.mlp(self.mlp_norm(x))

@@ -1,0 +1,1 @@
+"""PCCL: training whose collectives are chosen by name, sharded or not."""
