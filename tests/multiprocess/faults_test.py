@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 
+import pytest
+
 _HERE = pathlib.Path(__file__).parent
 _ENV = {
   "PYTHONPATH": str(_HERE.parents[1]),
@@ -67,6 +69,7 @@ def test_a_dead_process_is_named_by_every_other():
     ), line
 
 
+@pytest.mark.slow
 def test_stopped_and_late_processes_are_named_and_nobody_hangs():
   [(code, line)] = _survivors(2, process_1="SIGSTOP", process_2="late")
   assert code == 1
