@@ -168,7 +168,10 @@ def _budget(scene: _Scene, claim_id: str, name: str) -> runs.Claim:
   own = scene.measured(name)
   target = scene.config.target(name)
   miss = np.abs(own.kept - target) if own else np.array([np.nan])
-  low, high = np.quantile(own.kept, [0.05, 0.95]) if own else (np.nan, np.nan)
+  spread = ""
+  if own:
+    low, high = np.quantile(own.kept, [0.05, 0.95])
+    spread = f"5 and 95 % of heads keep {low:.3f} and {high:.3f}; "
   closed = claim_id.startswith("closed")
   return _claim(
     lambda worst: worst <= POINT,
@@ -181,8 +184,8 @@ def _budget(scene: _Scene, claim_id: str, name: str) -> runs.Claim:
     ),
     unit="largest miss, share of the row",
     scope="beyond" if closed else "mechanism",
-    note=f"{name}, budget {target}; worst head of any window; 5 and 95 % of "
-    f"heads keep {low:.3f} and {high:.3f}; rule: at most {POINT}",
+    note=f"{name}, budget {target}; worst head of any window; {spread}rule: at "
+    f"most {POINT}",
   )
 
 
