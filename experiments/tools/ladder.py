@@ -13,7 +13,7 @@ import json
 import pathlib
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -26,7 +26,9 @@ from research import runs
 from research.cluster import probe
 from research.telemetry import bench, bench_table
 
-_OUT = flags.DEFINE_string("out", "results", "Folder of the report.")
+_REPORT_DIR = flags.DEFINE_string(
+  "report_dir", "results", "Folder of the report."
+)
 _COMMAND = "python -m experiments.tools.ladder"
 _ROUNDS = 10
 _MOST_SECONDS = 240.0  # no shape starts later: `make gpu` ends in 5 minutes
@@ -47,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
   report = climb(shapes.SHAPES, ladder_cases.KERNELS, console)
   report["device"] = device
-  path = report_path(pathlib.Path(_OUT.value), device)
+  path = report_path(pathlib.Path(_REPORT_DIR.value), device)
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
   console.print(f"wrote {path}")
@@ -77,7 +79,7 @@ def report_path(folder: pathlib.Path, device: str) -> pathlib.Path:
 
 
 def climb(
-  todo: Iterable[shapes.Shape],
+  todo: Sequence[shapes.Shape],
   kernels: ladder_cases.Kernels,
   console: rich.console.Console,
   *,

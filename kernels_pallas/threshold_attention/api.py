@@ -114,7 +114,7 @@ def threshold_attention(
     except result.UnsupportedError as error:
       refused.append(f"{name}: {error}")
       if implementation is None:
-        logging.info("threshold_attention falls back to XLA: %s", error)
+        logging.info("threshold_attention does without %s: %s", name, error)
   raise result.UnsupportedError("; ".join(refused))
 
 
@@ -125,7 +125,7 @@ def _names(implementation: str | Sequence[str] | None) -> Sequence[str]:
       return ("triton", "xla")
     logging.log_first_n(
       logging.INFO,
-      "threshold_attention falls back to XLA: the backend is %s, not gpu",
+      'threshold_attention takes "xla": the backend is %s, not gpu',
       1,
       jax.default_backend(),
     )

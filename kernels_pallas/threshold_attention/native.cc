@@ -134,6 +134,13 @@ inline void AddFour(const float* q, const T* __restrict keys, int64_t stride,
   }
 }
 
+// The highest of scores[from] to scores[to - 1], and of now.
+inline float Highest(const float* scores, int64_t from, int64_t to, float now) {
+#pragma omp simd reduction(max : now)
+  for (int64_t t = from; t < to; ++t) now = scores[t] > now ? scores[t] : now;
+  return now;
+}
+
 template <typename T>
 void Score(ffi::ThreadPool& pool, const Sizes& at, const T* q, const T* keys,
            const int32_t* table, const int32_t* lengths, float scale,
@@ -171,11 +178,10 @@ void Score(ffi::ThreadPool& pool, const Sizes& at, const T* q, const T* keys,
           int64_t seen = std::min<int64_t>(at.seen(lengths[b], row) - slot, n);
           float& top = tops[index * at.rows() + row];
           float& sum = sums[index * at.rows() + row];
-          float now = top, more = 0.0f;
+          float more = 0.0f;
 #pragma omp simd
           for (int64_t t = 0; t < n; ++t) out[t] = from[t] * scale;
-#pragma omp simd reduction(max : now)
-          for (int64_t t = 0; t < seen; ++t) now = out[t] > now ? out[t] : now;
+          float now = Highest(out, 0, seen, top);
 #pragma omp simd reduction(+ : more)
           for (int64_t t = 0; t < seen; ++t) more += Exp(out[t] - now);
           if (seen > 0) sum = sum * Exp(top - now) + more;
@@ -193,11 +199,22 @@ void Score(ffi::ThreadPool& pool, const Sizes& at, const T* q, const T* keys,
     }
     for (int64_t part = 0; part < kShares; ++part) {
       int64_t from = (b * kShares + part) * at.rows() + row;
-      if (sums[from] > 0) sum += sums[from] * std::exp(tops[from] - top);
+      if (sums[from] != 0) sum += sums[from] * std::exp(tops[from] - top);
     }
     highest[i] = top;
-    lse[i] = sum > 0 ? top + std::log(sum) : kNone;
+    lse[i] = sum == 0 ? kNone : top + std::log(sum);  // NaN stays NaN
   }
+}
+
+// What weights of a row are relative to: the log-sum-exp. Where scores keep
+// nothing, those kept by position may all lie far below it: their highest.
+float Base(const Sizes& at, int64_t row, const float* scores, int32_t length,
+           float least, float lse, int64_t window, int64_t sinks) {
+  if (least < -kNone) return lse;
+  int64_t seen = at.seen(length, row);
+  float top = Highest(scores, 0, std::min(sinks, seen), kNone);
+  top = Highest(scores, std::max<int64_t>(window, 0), seen, top);
+  return top > kNone ? top : 0.0f;
 }
 
 // What one part of a row kept.
@@ -215,6 +232,12 @@ void Gather(ffi::ThreadPool& pool, const Sizes& at, const float* scores,
             const float* least, const float* lse, const int32_t* window,
             int64_t sinks, float* out, int32_t* kept, float* mass,
             int32_t* loaded) {
+  std::vector<float> bases(at.batch * at.rows());
+  for (size_t i = 0; i < bases.size(); ++i) {
+    int64_t b = i / at.rows(), row = i % at.rows();
+    bases[i] = Base(at, row, scores + i * at.slots(), lengths[b], least[i],
+                    lse[i], window[b * at.queries + row / at.heads], sinks);
+  }
   std::vector<std::unique_ptr<Part>> parts(at.batch * kShares);
   ForEach(pool, parts.size(), [&](int64_t index) {
     int64_t b = index / kShares;
@@ -234,7 +257,7 @@ void Gather(ffi::ThreadPool& pool, const Sizes& at, const float* scores,
               int64_t{window[b * at.queries + row / at.heads]} - slot, 0, n);
           const float* from = scores + i * at.slots() + slot;
           float* weight = weights.data() + r * kBlock;
-          float total = 0.0f, bar = least[i], base = lse[i];
+          float total = 0.0f, bar = least[i], base = bases[i];
           int32_t count = 0;
 #pragma omp simd reduction(+ : total, count)
           for (int32_t t = 0; t < static_cast<int32_t>(n); ++t) {
@@ -303,7 +326,10 @@ void Gather(ffi::ThreadPool& pool, const Sizes& at, const float* scores,
       float share = total.mass[i / at.width];
       out[b * total.out.size() + i] = total.out[i] / (share > 0 ? share : 1);
     }
-    std::copy(total.mass.begin(), total.mass.end(), mass + b * at.rows());
+    for (int64_t row = 0; row < at.rows(); ++row) {
+      int64_t i = b * at.rows() + row;
+      mass[i] = total.mass[row] * std::exp(bases[i] - lse[i]);
+    }
     std::copy(total.kept.begin(), total.kept.end(), kept + b * at.rows());
     std::copy(total.loaded.begin(), total.loaded.end(),
               loaded + b * at.kv_heads);

@@ -34,15 +34,17 @@ def targets() -> dict[str, str] | None:
   """Returns the registered name of each call.
 
   Returns:
-    Names for `jax.ffi.ffi_call` on the CPU, or `None`, with one line in the
-    log, where there is no C++ compiler or it fails.
+    Names for `jax.ffi.ffi_call` on the CPU, or `None` where there is no C++
+    compiler or it fails; one line in the log says which.
   """
   try:
     digest = _digest(compiler := _compiler())
-    library = ctypes.CDLL(str(_build(compiler, digest)))
+    path = _build(compiler, digest)
+    library = ctypes.CDLL(str(path))
   except (NativeError, OSError) as error:
     logging.warning("threshold_attention reads whole pages on CPU: %s", error)
     return None
+  logging.info("threshold_attention skips value rows on CPU: %s", path)
   names = {}
   for call in _CALLS:
     names[call] = f"dectet_threshold_{call}_{digest[:12]}"

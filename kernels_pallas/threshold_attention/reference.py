@@ -84,6 +84,6 @@ def attend(
     out=out.astype(q.dtype),
     lse=lse,
     kept=jnp.sum(keep, axis=-1, dtype=jnp.int32),
-    mass=total * jnp.exp(top - live),
+    mass=jnp.minimum(total * jnp.exp(top - live), 1.0),
     rows=jnp.sum(loaded, axis=-1, dtype=jnp.int32),
   )

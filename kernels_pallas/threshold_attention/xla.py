@@ -11,6 +11,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from jaxtyping import Array, Float, Int
 
 from kernels_pallas.threshold_attention import native, result
@@ -54,6 +55,14 @@ def attend(
   )
   args = (q, k_pages, v_pages, table, lengths)
   suits = q.dtype in (jnp.float32, jnp.bfloat16) and q.shape[-1] % 4 == 0
+  if not suits:
+    logging.log_first_n(
+      logging.INFO,
+      "threshold_attention reads whole pages: got %s of width %d, expected "
+      "float32 or bfloat16 and a multiple of 4",
+      1,
+      *(q.dtype, q.shape[-1]),
+    )
   if not suits or native.targets() is None:
     return pages(*args, window_start=window_start)
   rows = functools.partial(
@@ -82,6 +91,8 @@ def attend_rows(
   """Attends by `native.cc`, a CPU's; the arguments are those of `attend`."""
   batch, queries, heads, width = q.shape
   kv_heads, size = v_pages.shape[1:3]
+  # What the other ways clamp, C++ would read and write past the end.
+  lengths = jnp.minimum(lengths, table.shape[1] * size)
   names = native.targets()
   assert names is not None  # `attend` looks first
   shape = (batch, queries, heads)
@@ -107,6 +118,7 @@ def attend_rows(
     window_start,
     sinks=np.int64(sinks),
   )
+  mass = jnp.minimum(mass, 1.0)
   return result.Attended(out.astype(q.dtype), lse, kept, mass, rows)
 
 
@@ -160,14 +172,23 @@ def attend_pages(
   lse = highest + jnp.log(total)
   least, live = _least(log_threshold, scores, highest, lse, lengths)
 
-  def add(index, carry):
-    out, kept, mass, rows = carry
-    part = jax.lax.dynamic_slice_in_dim(scores, index * size, size, axis=3)
-    position = (index * size + jnp.arange(size))[None, None, None]
+  def choose(part, first):
+    position = (first + jnp.arange(part.shape[3]))[None, None, None]
+    seen = position < count[..., None, None]
     forced = (position < sinks) | (position >= window_start[..., None, None])
-    keep = forced | (part >= least[..., None])
-    keep &= position < count[..., None, None]
-    weights = jnp.where(keep, jnp.exp(part - live[..., None]), 0.0)
+    return seen & forced, seen & (forced | (part >= least[..., None]))
+
+  # Weights are relative to the log-sum-exp. Where scores keep nothing, those
+  # kept by position may all lie far below it: to the highest of them.
+  forced, _ = choose(scores, 0)
+  top = jnp.where(forced, scores, -jnp.inf).max(axis=-1)
+  base = jnp.where(least < jnp.inf, live, jnp.where(top > -jnp.inf, top, 0.0))
+
+  def add(index, carry):
+    out, kept, total, rows = carry
+    part = jax.lax.dynamic_slice_in_dim(scores, index * size, size, axis=3)
+    _, keep = choose(part, index * size)
+    weights = jnp.where(keep, jnp.exp(part - base[..., None]), 0.0)
     loaded = jnp.any(split(keep), axis=(2, 3))
 
     def read(out):
@@ -178,7 +199,7 @@ def attend_pages(
     return (
       jax.lax.cond(loaded.any(), read, lambda out: out, out),
       kept + jnp.sum(keep, axis=-1, dtype=jnp.int32),
-      mass + jnp.sum(weights, axis=-1),
+      total + jnp.sum(weights, axis=-1),
       rows + jnp.sum(loaded, axis=-1, dtype=jnp.int32),
     )
 
@@ -188,8 +209,9 @@ def attend_pages(
     none,
     jnp.zeros((batch, kv_heads), jnp.int32),
   )
-  out, kept, mass, rows = jax.lax.fori_loop(0, live_pages, add, start)
-  out = out / jnp.where(mass > 0, mass, 1.0)[..., None]
+  out, kept, total, rows = jax.lax.fori_loop(0, live_pages, add, start)
+  out = out / jnp.where(total > 0, total, 1.0)[..., None]
+  mass = jnp.minimum(total * jnp.exp(base - live), 1.0)
   return result.Attended(out.astype(q.dtype), lse, kept, mass, rows)
 
 

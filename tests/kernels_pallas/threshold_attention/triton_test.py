@@ -197,7 +197,9 @@ def test_minus_infinity_is_dense():
   np.testing.assert_allclose(got.mass, 1.0, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["triton", "triton_one_pass"])
+@pytest.mark.parametrize(
+  "name", ["triton", "triton_one_pass", "reference", "xla"]
+)
 def test_trap_09_infinity_keeps_what_is_named_by_position(name):
   """No row is empty at an infinite threshold, and the newest is in it.
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl import logging
 
 from kernels_pallas import testing
 from kernels_pallas.threshold_attention import native, reference, result, xla
@@ -117,6 +118,50 @@ def test_bfloat16_equals_the_reference(attend):
   )
 
 
+def test_trap_09_what_is_kept_may_lie_far_below_the_rest(attend):
+  """Weights relative to the log-sum-exp would all be equal, or zero."""
+  q, *rest = make([15, 97, 0], queries=2)
+  args = (100.0 * q, *rest)
+  plain = run(reference.attend, np.inf, sinks=1, window=2)
+  assert plain(*args).mass[:2].min() == 0  # in float32
+  testing.assert_matches_reference(
+    run(attend, np.inf, sinks=1, window=2), plain, args, rtol=1e-4
+  )
+
+
+def test_nan_in_a_key_that_is_read_shows(attend):
+  q, k_pages, *rest = make([97, 33])
+  k_pages = k_pages.at[rest[1][0, 1], :, :, 3].set(jnp.nan)
+  args = (q, k_pages, *rest)
+  got = run(attend, -4.0)(*args)
+  assert jnp.isnan(got.lse[0]).all()
+  assert jnp.isfinite(got.lse[1]).all()
+  testing.assert_matches_reference(
+    lambda *args: got, run(reference.attend, -4.0), args, rtol=1e-5
+  )
+
+
+def test_a_length_past_the_pages_stays_inside_them(attend):
+  args = (*make([33], spare=0)[:4], jnp.array([100_000], jnp.int32))
+  testing.assert_matches_reference(
+    run(attend, -4.0), run(reference.attend, -4.0), args, rtol=1e-5
+  )
+
+
+def test_mass_is_at_most_one(attend):
+  for way in (attend, None):
+    call = run(way or reference.attend, -np.inf)
+    assert call(*make([70, 33], queries=2)).mass.max() <= 1
+
+
+def test_maps_over_a_batch_of_batches(attend):
+  args = make([40, 33])
+  call = run(attend, -4.0)
+  stacked = jax.vmap(call)(*(jnp.stack([x, x]) for x in args))
+  for ours, theirs in zip(stacked, call(*args), strict=True):
+    np.testing.assert_allclose(ours[1], theirs, rtol=1e-5, atol=1e-6)
+
+
 def test_values_that_nobody_keeps_reach_no_output(attend):
   args = make([70, 33], heads=(4, 2))
   q, k_pages, v_pages, table, lengths = (np.asarray(x) for x in args)
@@ -189,9 +234,13 @@ def _lowered(args):
   return jax.jit(call).lower(*args, threshold, args[4][:, None] - 1).as_text()
 
 
-def test_the_compiled_loop_runs_where_there_is_a_compiler():
+def test_the_compiled_loop_runs_where_there_is_a_compiler(monkeypatch, caplog):
   if native.targets() is None:
     pytest.skip("no C++ compiler")
+  monkeypatch.setattr(logging.get_absl_logger(), "propagate", True)
+  with caplog.at_level("INFO", logger="absl"):
+    native.targets.__wrapped__()
+  assert "skips value rows on CPU" in caplog.text
   text = _lowered(make([33]))
   assert text.count("@dectet_threshold") == 2
   assert "while" not in text
@@ -199,11 +248,17 @@ def test_the_compiled_loop_runs_where_there_is_a_compiler():
 
 @pytest.mark.parametrize(("width", "compiler"), [(6, True), (16, False)])
 def test_odd_widths_and_bare_machines_go_page_by_page(
-  monkeypatch, width, compiler
+  monkeypatch, caplog, width, compiler
 ):
+  monkeypatch.setattr(logging.get_absl_logger(), "propagate", True)
+  monkeypatch.setattr(logging, "_log_counter_per_token", {})  # it comes once
   if not compiler:
     monkeypatch.setattr(native, "targets", lambda: None)
-  text = _lowered(make([33], width=width))
+  with caplog.at_level("INFO", logger="absl"):
+    text = _lowered(make([33], width=width))
+  assert (
+    "reads whole pages: got float32 of width 6" in caplog.text
+  ) == compiler
   assert "dectet_threshold" not in text
   assert "while" in text
 
