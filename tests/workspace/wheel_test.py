@@ -117,7 +117,8 @@ def test_holds_the_library_and_nothing_else(wheel, root):
   sources = {
     str(path.relative_to(root))
     for package in _PACKAGES
-    for path in (root / package).rglob("*.py")
+    for path in (root / package).rglob("*")
+    if path.suffix in (".py", ".cc")
   }
   assert sources <= shipped
   assert any(name.endswith("dist-info/licenses/LICENSE") for name in names)
