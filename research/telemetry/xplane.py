@@ -76,8 +76,9 @@ def scope_seconds(folder: pathlib.Path) -> dict[str, float]:
 
 
 def _add_file(space: bytes, seconds: dict[str, float]) -> None:
-  programs = list(_programs(space))
-  for (module, number), ops in _op_seconds(space).items():
+  ran = _op_seconds(space)
+  programs = list(_programs(space, {module for module, _ in ran}))
+  for (module, number), ops in ran.items():
     program = _match(programs, module, number, ops.keys())
     for instruction in program.values():
       seconds[instruction.scope] += 0.0
@@ -128,13 +129,14 @@ def _match(
   return fits[0].instructions if fits else {}
 
 
-def _programs(space: bytes) -> Iterator[_Program]:
+def _programs(space: bytes, modules: Set[str]) -> Iterator[_Program]:
+  """Yields programs of these names; a trace holds all of its process."""
   for plane in _values(space, 1):
     for entry in _values(plane, 4):
       for event in _values(entry, 2):
         name = b"".join(_values(event, 2)).decode()
         match = re.fullmatch(r"(.*)\((\d+)\)", name)
-        if match is None:
+        if match is None or match[1] not in modules:
           continue
         for proto in (b for s in _values(event, 5) for b in _values(s, 6)):
           yield _Program(match[1], int(match[2]), _instructions(proto))
