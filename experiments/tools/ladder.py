@@ -79,7 +79,7 @@ def report_path(folder: pathlib.Path, device: str) -> pathlib.Path:
 
 
 def climb(
-  todo: Sequence[shapes.Shape],
+  chosen: Sequence[shapes.Shape],
   kernels: ladder_cases.Kernels,
   console: rich.console.Console,
   *,
@@ -89,7 +89,7 @@ def climb(
   """Checks every shape, then times those of one query a row.
 
   Args:
-    todo: the shapes.
+    chosen: the shapes.
     kernels: implementations by name.
     console: where rows are shown as they come.
     rounds: timed rounds.
@@ -102,7 +102,7 @@ def climb(
   checks: list[dict[str, Any]] = []
   timed: list[dict[str, Any]] = []
   late: list[str] = []
-  for shape in todo:
+  for shape in chosen:
     if time.perf_counter() - start > most_seconds:
       late.append(shape.name)
       continue
@@ -117,7 +117,7 @@ def climb(
   return {
     "command": _COMMAND,
     "machine": probe.machine(),
-    "shapes": {x.name: dataclasses.asdict(x) for x in todo},
+    "shapes": {x.name: dataclasses.asdict(x) for x in chosen},
     "checks": checks,
     "bench": timed,
     "out_of_time": late,

@@ -3,7 +3,7 @@
 Paper: SiftAttention, arXiv 2506.05300
 Command: python -m experiments.sift_attention.main \
   --config=experiments/sift_attention/configs/full.py --workdir=out/full
-Expected: 60 minutes, 3 GB on 2 cores
+Expected: 60 minutes, 2.1 GB on 2 cores
 Paper's value: law and quality are stated in the abstract, without a figure
 """
 

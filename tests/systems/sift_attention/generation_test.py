@@ -279,6 +279,11 @@ def test_trap_13_the_step_counts_prompt_and_generated_keys():
   log_alpha, beta = policy.fitted(state.policy)
   np.testing.assert_allclose(beta, 1, atol=2e-5)
   np.testing.assert_allclose(log_alpha, 0, atol=6e-5)
+  # A law of 1 / S fits as well where every S is one too small: look at S too.
+  steps = _PROMPT[:, None] + 1 + np.arange(6)
+  np.testing.assert_array_equal(state.totals.seen, steps.sum(1))
+  mean = np.broadcast_to(np.log(steps).mean(1)[:, None], beta.shape)
+  np.testing.assert_allclose(state.policy.moments.mean_x, mean, atol=1e-5)
 
 
 @pytest.mark.parametrize(
