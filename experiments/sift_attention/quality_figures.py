@@ -42,7 +42,7 @@ def _pareto(config, found: analysis.Quality, context) -> None:
   fig, axes = figures.subplots(height=4.2)
   weights = analysis.draws(found.texts, config.seed)
   curves = analysis.curves(found.policies, weights)
-  for mark, (name, curve) in zip(_MARKS, curves.items(), strict=False):
+  for i, (name, curve) in enumerate(curves.items()):
     low, high = np.quantile(curve.penalty[1:], [0.025, 0.975], axis=0)
     middle = _percent(curve.penalty[0])
     # A quantile of few windows may miss the mean: a bar never points inwards.
@@ -52,7 +52,8 @@ def _pareto(config, found: analysis.Quality, context) -> None:
       curve.rows[0],
       middle,
       yerr=[below, above],
-      fmt=f"{mark}-",
+      marker=_MARKS[i],
+      linestyle="-" if i < len(figures.PALETTE) else "--",
       elinewidth=1,
       label=name.replace("_", " "),
     )
@@ -116,7 +117,7 @@ def _granularity(settings, found: analysis.Quality, context) -> None:
   for mark, (name, measured) in zip(_MARKS, shown.items(), strict=False):
     ticks = ["one head", *(f"group, {by}" for by in measured.rows)]
     values = [measured.kept.mean(), *(v.mean() for v in measured.rows.values())]
-    axes.plot(ticks, values, f"{mark}-", label=name)
+    axes.plot(ticks, values, marker=mark, label=name)
   axes.set(ylim=(0, 1.02), ylabel="share of value rows read")
   axes.legend()
   context.figure(
@@ -181,7 +182,7 @@ def _retrieval(found: analysis.Quality, context) -> None:
     ticks = [f"{length}" for length in group]
     same, nll = zip(*group.values(), strict=True)
     left.plot(range(len(ticks)), same, f"{mark}-")
-    right.plot(range(len(ticks)), nll, f"{mark}-", label=name)
+    right.plot(range(len(ticks)), nll, marker=mark, label=name)
     left.set_xticks(range(len(ticks)), ticks)
     right.set_xticks(range(len(ticks)), ticks)
   left.set(ylabel="answers as exact attention", xlabel="prompt (tokens)")
