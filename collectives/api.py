@@ -48,7 +48,8 @@ def all_reduce(
 
   Raises:
     ValueError: unknown algorithm, op or axis.
-    TypeError: arrays that are not numbers, or a maximum of complex ones.
+    TypeError: arrays that are not numbers, a maximum of complex ones, or
+      `accumulate` that cannot hold them.
 
   Example:
     >>> from jax.sharding import PartitionSpec as P
@@ -72,8 +73,8 @@ def all_reduce(
   def reduce(leaf):
     leaf = _check_numbers("all_reduce", leaf, op)
     dtype = leaf.dtype
-    wide = leaf if accumulate is None else leaf.astype(accumulate)
-    if direct or not leaf.size:
+    wide = _widen(leaf, accumulate)
+    if direct and leaf.size:
       total = (lax.pmax if op == "max" else lax.psum)(wide, axes)
     else:
       total = primitives.all_reduce(
@@ -115,12 +116,13 @@ def all_gather(
     TypeError: arrays that are not numbers.
   """
   axes = _check("all_gather", axes, algorithm, chunks)
-  direct = algorithm == "xla" or primitives.grid_of(axes).size == 1
+  size = primitives.grid_of(axes).size
+  direct = algorithm == "xla" or size == 1
 
   def gather(leaf):
     leaf = _check_numbers("all_gather", leaf)
     where = _axis("axis", axis, leaf.ndim + (not tiled))
-    if direct or not leaf.size:
+    if direct and leaf.size:
       return lax.all_gather(leaf, axes, axis=where, tiled=tiled)
     blocks = primitives.all_gather(
       leaf, axes, algorithm=algorithm, chunks=chunks
@@ -129,7 +131,7 @@ def all_gather(
     if not tiled:
       return blocks
     shape = list(leaf.shape)
-    shape[where] = -1
+    shape[where] *= size
     return blocks.reshape(shape)
 
   return jax.tree.map(gather, x)
@@ -162,7 +164,8 @@ def reduce_scatter(
 
   Raises:
     ValueError: unknown algorithm or axis, or a size that does not divide.
-    TypeError: arrays that are not numbers.
+    TypeError: arrays that are not numbers, or `accumulate` that cannot hold
+      them.
   """
   axes = _check("reduce_scatter", axes, algorithm, chunks)
   size = primitives.grid_of(axes).size
@@ -172,8 +175,8 @@ def reduce_scatter(
     leaf = _check_numbers("reduce_scatter", leaf)
     where = _axis("scatter_dimension", scatter_dimension, leaf.ndim)
     _check_divides(leaf.shape, where, size, tiled)
-    wide = leaf if accumulate is None else leaf.astype(accumulate)
-    if direct or not leaf.size:
+    wide = _widen(leaf, accumulate)
+    if direct and leaf.size:
       part = lax.psum_scatter(wide, axes, scatter_dimension=where, tiled=tiled)
       return part.astype(leaf.dtype)
     rest = leaf.shape[where] // size
@@ -228,6 +231,23 @@ def _check_numbers(collective: str, leaf: Any, op: str = "sum") -> jax.Array:
       "numbers; take real and imaginary parts or magnitudes"
     )
   return leaf
+
+
+def _widen(leaf: jax.Array, accumulate: DTypeLike | None) -> jax.Array:
+  """Raises where sums would lose fractions or imaginary parts."""
+  if accumulate is None:
+    return leaf
+  kinds = (jnp.integer, jnp.floating, jnp.complexfloating)
+  have, into = (
+    next((i for i, kind in enumerate(kinds) if jnp.issubdtype(dtype, kind)), -1)
+    for dtype in (leaf.dtype, accumulate)
+  )
+  if into < have:
+    raise TypeError(
+      f"accumulate: got {jnp.dtype(accumulate)} for {leaf.dtype}, expected a "
+      "dtype that holds such numbers, such as float32"
+    )
+  return leaf.astype(accumulate)
 
 
 def _whole(dtype: DTypeLike) -> bool:

@@ -77,7 +77,7 @@ class _Ranks:
     self.schedule = schedule
     self.size, self.local = schedule.grid.size, schedule.grid.local
     self.slots = np.array([schedule.slot(r) for r in range(self.size)])
-    self._axes, self._combine = axes, combine
+    self.axes, self._combine = axes, combine
     self._place = np.arange(self.size) % self.local
     self._me = lax.axis_index(axes)
     # `ppermute` counts ranks in the order of the mesh, whatever that of `axes`.
@@ -93,7 +93,7 @@ class _Ranks:
 
   def scatter(self, window: Window) -> Window:
     """The vendor's reduce-scatter within nodes."""
-    rows = lax.psum_scatter(window.settle(), self._axes[-1], tiled=True)
+    rows = lax.psum_scatter(window.settle(), self.axes[-1], tiled=True)
     return self.window(rows, window.start + self._place * len(rows))
 
   def gather(self, window: Window) -> Window:
@@ -101,7 +101,7 @@ class _Ranks:
     rows = window.settle()
     start = window.start - self._place * len(rows)
     rows = _as_bits(
-      lambda bits: lax.all_gather(bits, self._axes[-1], tiled=True), rows
+      lambda bits: lax.all_gather(bits, self.axes[-1], tiled=True), rows
     )
     return self.window(rows, start)
 
@@ -118,7 +118,7 @@ class _Ranks:
     src, dst = self._wire[move.src], self._wire[move.dst]
     pairs = list(zip(src.tolist(), dst.tolist(), strict=True))
     return _as_bits(
-      lambda bits: lax.ppermute(bits, self._axes, pairs),
+      lambda bits: lax.ppermute(bits, self.axes, pairs),
       window.read(window.table(move.src, move.slots), move.src),
     )
 
@@ -141,6 +141,8 @@ def _pack(ranks: _Ranks, x: jax.Array, native: bool) -> list[Window]:
   schedule = ranks.schedule
   whole = np.zeros(ranks.size, int)
   if schedule.collective == "all_reduce":
+    scattered = native and schedule.phases[0].native
+    x = x if scattered or not _exchanges(schedule) else _pin(x, ranks.axes)
     flat = _pad(x.reshape(1, -1), schedule.chunks * schedule.slots)
     parts = flat.reshape(schedule.chunks, schedule.slots, -1)
     return [ranks.window(rows, whole) for rows in parts]
@@ -164,11 +166,38 @@ def _pack(ranks: _Ranks, x: jax.Array, native: bool) -> list[Window]:
   return [ranks.window(zeros, start).write(table, part) for part in parts]
 
 
+def _exchanges(schedule: sched.Schedule) -> bool:
+  """Whether ranks add what they send each other: one sum, on two ranks."""
+  return any(
+    transfer.action == "reduce"
+    and transfer._replace(src=transfer.dst, dst=transfer.src) in step
+    for step in map(frozenset, schedule.steps)
+    for transfer in step
+  )
+
+
+def _pin(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+  """Has a rank add the numbers that it sends, to the last bit.
+
+  XLA would compute them twice, and the second time without rounding a product
+  before it is added. XLA:CPU drops `optimization_barrier` before that, but does
+  not look into a branch.
+  """
+  if not jnp.issubdtype(x.dtype, jnp.inexact):
+    return x
+  always = lax.axis_index(axes) >= 0
+  return lax.platform_dependent(
+    x,
+    cpu=lambda x: lax.cond(always, lambda: x, lambda: jnp.zeros_like(x)),
+    default=lax.optimization_barrier,
+  )
+
+
 def _as_bits(move: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
   """Moves short floats as integers: XLA:CPU would send them as float32."""
   if not jnp.issubdtype(x.dtype, jnp.floating) or x.dtype.itemsize >= 4:
     return move(x)
-  bits = jnp.dtype(f"uint{8 * x.dtype.itemsize}")
+  bits = jnp.dtype(f"uint{jnp.finfo(x.dtype).bits}")
   moved = move(lax.bitcast_convert_type(x, bits))
   return lax.bitcast_convert_type(moved, x.dtype)
 

@@ -80,11 +80,18 @@ def _add(a: jax.Array, b: jax.Array) -> jax.Array:
   total = a + b
   if jnp.issubdtype(total.dtype, jnp.floating) and total.dtype.itemsize < 4:
     info = jnp.finfo(total.dtype)
-    total = lax.reduce_precision(total, info.nexp, info.nmant)
+    # With fewer it would lose the smallest numbers of 8 bits, and the largest
+    # where a format has them in place of infinities.
+    exponent = max(info.nexp, 5)
+    total = lax.reduce_precision(total, exponent, info.nmant)
   return total
 
 
 def _run(x, *, collective, combine, axes, algorithm, chunks):
+  if not x.size:  # nothing to send, and XLA refuses to gather it
+    ranks = (grid_of(axes).size,) if collective == "all_gather" else ()
+    shape = x.shape[1:] if collective == "reduce_scatter" else x.shape
+    return jnp.zeros(ranks + shape, x.dtype)
   schedule = _schedule(collective, algorithm, grid_of(axes), chunks)
   native = combine is _add
   return lowering.run(schedule, x, axes, combine, native=native)

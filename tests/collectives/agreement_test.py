@@ -34,7 +34,7 @@ def test_plan_lists_collectives_inside_loops_and_no_arithmetic():
   ]
 
 
-def test_plans_differ_by_trips_algorithm_and_chunks():
+def test_trap_12_plans_differ_by_trips_algorithm_and_chunks():
   def reducing(**how):
     return lambda x, axes: collectives.all_reduce(x, axes, **how)
 

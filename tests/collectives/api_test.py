@@ -121,19 +121,7 @@ def test_trap_3_any_length_and_number_of_chunks(sizes, name):
   def every(x, axes):
     return [_reduce(name, chunks=chunks)(x, axes) for chunks in (1, 3)]
 
-  grid = cases.mesh_of(*sizes)
-  spec = jax.sharding.PartitionSpec(grid.axis_names)
-  done = jax.jit(
-    jax.shard_map(
-      lambda x: jax.tree.map(
-        lambda y: y[None],
-        every(jax.tree.map(lambda y: y[0], x), grid.axis_names),
-      ),
-      mesh=grid,
-      in_specs=spec,
-      out_specs=spec,
-    )
-  )(x)
+  done = cases.per_rank(every, *sizes)(x)
   for got in done:
     for length, total in got.items():
       expected = np.broadcast_to(x[length].sum(0), total.shape)
@@ -151,6 +139,28 @@ def test_every_dtype():
     assert got.dtype == dtype
     for rank in np.asarray(got, np.complex64):
       np.testing.assert_array_equal(rank, x.sum(0), dtype)
+
+
+@pytest.mark.parametrize(
+  ("dtype", "value"),
+  [
+    ("float8_e4m3fn", 100),  # 400 is where other formats have infinities
+    ("float8_e4m3fn", 2.0**-9),
+    ("float8_e3m4", 2.0**-6),
+    ("float16", 2.0**-24),
+    ("float4_e2m1fn", 1),
+  ],
+)
+def test_short_floats_have_their_largest_and_smallest_numbers(dtype, value):
+  x = np.full((4, 3), value, np.float32)
+
+  def every(x, axes):
+    y = x.astype(dtype)
+    return [_reduce(n)(y, axes).astype("float32") for n in ("xla", "ring")]
+
+  want, got = cases.per_rank(every, 4)(x)
+  np.testing.assert_array_equal(got, want)
+  np.testing.assert_allclose(got, 4 * value, rtol=0.1)
 
 
 def test_maximum_and_mean_are_those_of_lax():
@@ -255,6 +265,31 @@ def test_floats_are_the_same_on_all_ranks_and_as_executed(sizes, names, dtype):
     assert np.asarray(got).tobytes() == expected.tobytes(), name
 
 
+@pytest.mark.parametrize(
+  ("name", "sizes"),
+  [
+    ("recursive_doubling", (4,)),
+    ("recursive_doubling", (5,)),
+    ("nvrar", (4, 1)),
+    ("nvrar", (2, 2)),
+  ],
+)
+def test_products_are_the_same_on_all_ranks_to_the_last_bit(name, sizes):
+  """XLA would add a rank's own product unrounded, but send it rounded."""
+  x = cases.different(sizes, 1001)
+
+  def every(x, axes):
+    own = x.astype(jnp.float32) / 3  # never a NaN, as LLVM knows
+    return [
+      _reduce(name, op=op)(value, axes)
+      for value in (own, own * own, (own * 1.1).astype(jnp.bfloat16))
+      for op in ("sum", "mean")
+    ]
+
+  for got in cases.per_rank(every, *sizes)(x):
+    assert len({rank.tobytes() for rank in np.asarray(got)}) == 1
+
+
 def test_two_levels_are_the_same_on_all_ranks_to_the_last_bit():
   x = np.random.default_rng(0).standard_normal((6, 101)).astype(np.float32)
 
@@ -331,20 +366,25 @@ def test_inside_loops_and_maps():
   np.testing.assert_array_equal(part[:, :, 0], x.sum(0))
 
 
-def test_empty_arrays_stay_empty():
+@pytest.mark.parametrize("algorithm", ["xla", "pccl_ring"])
+@pytest.mark.parametrize("sizes", [(2, 2), (1, 1)])
+def test_trap_3_empty_arrays_stay_empty(algorithm, sizes):
+  """Joined along an empty dimension too, which XLA refuses."""
+
   def every(x, axes):
+    how = {"axes": axes, "algorithm": algorithm}
     return (
-      collectives.all_reduce(x, axes, op="mean", algorithm="nvrar"),
-      collectives.all_gather(x, axes, axis=-1, algorithm="pccl_ring"),
-      collectives.reduce_scatter(
-        x, axes, scatter_dimension=1, algorithm="pccl_ring"
-      ),
+      collectives.all_reduce(x, op="mean", **how),
+      collectives.all_gather(x, axis=-1, **how),
+      collectives.all_gather(x, tiled=True, **how),
+      collectives.reduce_scatter(x, tiled=True, **how),
+      collectives.reduce_scatter(x, scatter_dimension=1, **how),
     )
 
-  shapes = jax.eval_shape(
-    cases.per_rank(every, 2, 2), jnp.zeros((4, 0, 4), jnp.float32)
-  )
-  assert [s.shape[1:] for s in shapes] == [(0, 4), (0, 4, 4), (0,)]
+  p = math.prod(sizes)
+  done = cases.per_rank(every, *sizes)(jnp.zeros((p, 0, p), jnp.float32))
+  shapes = [part.shape[1:] for part in done]
+  assert shapes == [(0, p), (0, p, p), (0, p), (0, p), (0,)]
 
 
 def test_pytrees_and_one_rank():

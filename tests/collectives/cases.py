@@ -21,7 +21,7 @@ def per_rank(
   """Maps `[ranks, ...]` to the results of `function(x, axes)` on each rank.
 
   Args:
-    function: takes one rank's array, without the axis of ranks.
+    function: takes one rank's array or tree, without the axis of ranks.
     *sizes: of the mesh.
     check_vma: as for `shard_map`.
     out: `"ranks"` stacks what ranks return, `"same"` says that it is the same.
@@ -31,7 +31,7 @@ def per_rank(
   stack = out == "ranks"
 
   def body(x):
-    done = function(x[0], axes)
+    done = function(jax.tree.map(lambda y: y[0], x), axes)
     return jax.tree.map(lambda y: y[None], done) if stack else done
 
   return jax.jit(

@@ -66,6 +66,18 @@ def test_unsupported_dtypes(dtype, op, message):
     )
 
 
+@pytest.mark.parametrize("accumulate", ["int32", "bool"])
+def test_sums_that_would_lose_fractions(accumulate):
+  with pytest.raises(
+    TypeError,
+    match=f"accumulate: got {accumulate} for float32, expected a dtype that",
+  ):
+    _try(
+      lambda x, axes: collectives.all_reduce(x, axes, accumulate=accumulate),
+      _X,
+    )
+
+
 @pytest.mark.parametrize("algorithm", ["xla", "ring"])
 def test_shapes_that_do_not_divide(algorithm):
   def scatter(**how):

@@ -8,7 +8,7 @@ import sys
 _HERE = pathlib.Path(__file__).parent
 
 
-def test_processes_that_differ_or_are_late_are_named():
+def test_trap_12_processes_that_differ_or_are_late_are_named():
   worker = [sys.executable, str(_HERE / "agreement_worker.py")]
   launch = [sys.executable, "-m", "research.cluster.launch", "-n", "3"]
   done = subprocess.run(

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -77,7 +78,7 @@ def _assert_nothing_is_left(
     time.sleep(0.05)
 
 
-def test_nothing_is_left_after_sigkill_of_the_launcher():
+def test_trap_14_nothing_is_left_after_sigkill_of_the_launcher():
   # Not even daemons that the processes had started.
   before = socket.if_nameindex()
   job = _launch(_NETWORK, "--", "sh", "-c", f"{_DAEMON} exec sleep 600")
@@ -147,7 +148,7 @@ def test_code_of_a_process_is_that_of_the_job():
   assert "process 1 ended with code 7" in err
 
 
-def test_works_as_an_ordinary_user():
+def test_trap_14_works_as_an_ordinary_user():
   user: dict[str, str | int] = {}
   python = sys.executable
   if os.getuid() == 0:
@@ -191,6 +192,34 @@ def _python_of_nobody() -> str:
   pytest.skip("no Python >= 3.11 and repository that the user nobody may read")
 
 
+@pytest.mark.slow  # on a busy machine links are off target, which is code 75
+@pytest.mark.parametrize("links", [(1, 1.0), (5, 0.2), (2, 0.5)])
+def test_round_trip_and_bandwidth_are_as_requested(links: tuple[int, float]):
+  alpha, bandwidth = links
+  job = _launch(f"--network=2x1,alpha={alpha}ms,bw={bandwidth}Gb", "--", "true")
+  _, err = job.communicate(timeout=100)
+  _skip_without_links(job.returncode, err)
+  assert job.returncode == 0, err
+  said = re.search(r"round trip ([\d.]+) ms, ([\d.]+) Gb/s", err)
+  assert said is not None, err
+  trip, rate = map(float, said.groups())
+  assert abs(trip / (2 * alpha) - 1) <= 0.15
+  assert abs(rate / bandwidth - 1) <= 0.15
+
+
+def test_trap_10_acknowledgements_are_not_delayed():
+  """A delayed one costs 40 ms a step once gloo has fixed a socket's buffer."""
+  script = f"{shutil.which('ip')} route show table all"
+  job = _launch(_NETWORK, "--", "sh", "-c", script)
+  out, err = job.communicate(timeout=60)
+  _skip_without_links(job.returncode, err)
+  routes = [line for line in out.splitlines() if "quickack 1" in line]
+  for device in ("fabric", "lo"):  # of both nodes
+    paced = [line for line in routes if f"dev {device} " in line]
+    assert {line[:3] for line in paced} == {"[0]", "[1]"}, out
+    assert all("congctl cubic" in line for line in paced), out
+
+
 def test_psum_over_two_nodes(tmp_path: pathlib.Path):
   worker = [sys.executable, str(_HERE / "psum_worker.py"), "end", str(tmp_path)]
   job = _launch(_NETWORK, "--devices=2", "--", *worker)
@@ -202,7 +231,7 @@ def test_psum_over_two_nodes(tmp_path: pathlib.Path):
   assert "[1] 2 of 4 devices, sum 1111" in lines
 
 
-def test_links_that_cannot_be_had_are_a_skip(
+def test_trap_14_links_that_cannot_be_had_are_a_skip(
   monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
   monkeypatch.setenv("PATH", "/nowhere")
