@@ -19,6 +19,7 @@ bandwidths are left out.
 import json
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import flags
 
@@ -37,6 +38,9 @@ _ALGORITHMS = flags.DEFINE_list(
 _MIN_BYTES = flags.DEFINE_string("min_bytes", "1K", "The smallest size.")
 _MAX_BYTES = flags.DEFINE_string("max_bytes", "4M", "The largest size.")
 _FACTOR = flags.DEFINE_integer("factor", 4, "From size to size.", lower_bound=2)
+_SIZES = flags.DEFINE_list(
+  "sizes", [], "These sizes, in place of min_bytes, max_bytes and factor."
+)
 _DTYPE = flags.DEFINE_string("dtype", "float32", "Of the elements.")
 _OP = flags.DEFINE_enum(
   "op", "sum", ["sum", "max", "mean"], "Of an all-reduce."
@@ -49,8 +53,8 @@ _MESH = flags.DEFINE_string("mesh", "node=4,local=2", "Axes and their sizes.")
 _JSON = flags.DEFINE_string("json", None, "Also write the rows to this file.")
 
 
-def _reads(parse: Callable[[str], object]) -> Callable[[str], bool]:
-  def check(text: str) -> bool:
+def _reads(parse: Callable[[Any], object]) -> Callable[[Any], bool]:
+  def check(text: str | list[str]) -> bool:
     try:
       parse(text)
     except ValueError as error:
@@ -62,10 +66,14 @@ def _reads(parse: Callable[[str], object]) -> Callable[[str], bool]:
 
 for _name in ("min_bytes", "max_bytes"):
   flags.register_validator(_name, _reads(timed_collectives.parse_bytes))
+flags.register_validator(
+  "sizes",
+  _reads(lambda sizes: [timed_collectives.parse_bytes(s) for s in sizes]),
+)
 flags.register_validator("mesh", _reads(timed_collectives.parse_mesh))
 
 _COLUMNS = (
-  "{:>12}{:>12}{:>10}{:>8}  {:<20}{:>11}{:>9}{:>9}{:>7}{:>11}{:>11}".format
+  "{:>12}{:>12}{:>10}{:>8}  {:<28}{:>11}{:>9}{:>9}{:>7}{:>11}{:>11}".format
 )
 
 
@@ -75,30 +83,48 @@ def main(argv: Sequence[str]) -> None:
   import jax
 
   bench = timed_collectives.Bench(
-    collective=_COLLECTIVE.value,
-    algorithms=tuple(_ALGORITHMS.value),
-    shape=timed_collectives.parse_mesh(_MESH.value),
-    dtype=_DTYPE.value,
-    op=_OP.value,
-    warmup=_WARMUP.value,
-    iters=_ITERS.value,
+    **settings(), shape=timed_collectives.parse_mesh(_MESH.value)
   )
-  sizes = timed_collectives.sizes(
-    timed_collectives.parse_bytes(_MIN_BYTES.value),
-    timed_collectives.parse_bytes(_MAX_BYTES.value),
-    _FACTOR.value,
-  )
-  first = jax.process_index() == 0
+  report(bench, first=jax.process_index() == 0)
+
+
+def settings() -> dict[str, Any]:
+  """Returns what the flags say of a `Bench`, but for its mesh."""
+  return {
+    "collective": _COLLECTIVE.value,
+    "algorithms": tuple(_ALGORITHMS.value),
+    "dtype": _DTYPE.value,
+    "op": _OP.value,
+    "warmup": _WARMUP.value,
+    "iters": _ITERS.value,
+  }
+
+
+def report(bench: timed_collectives.Bench, *, first: bool) -> None:
+  """Times all sizes.
+
+  Args:
+    bench: what to time.
+    first: whether this is the process that prints and writes.
+  """
   if first:
     print(header(bench), flush=True)
   rows = []
-  for row in bench.rows(sizes):
+  for row in bench.rows(_sizes()):
     rows.append(row)
     if first:
       print(line(row), flush=True)
   if first and _JSON.value:
     text = json.dumps([row.to_json() for row in rows], indent=2)
     pathlib.Path(_JSON.value).write_text(text + "\n")
+
+
+def _sizes() -> list[int]:
+  parse = timed_collectives.parse_bytes
+  if _SIZES.value:
+    return [parse(size) for size in _SIZES.value]
+  smallest, largest = parse(_MIN_BYTES.value), parse(_MAX_BYTES.value)
+  return timed_collectives.sizes(smallest, largest, _FACTOR.value)
 
 
 def header(bench: timed_collectives.Bench) -> str:

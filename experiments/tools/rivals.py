@@ -18,6 +18,11 @@ QWEN = "qwen2.5-coder-1.5b-instruct-q4_k_m"
 THREADS = 2
 
 
+def python() -> str:
+  """Returns the Python of the rivals."""
+  return _PYTHON.value
+
+
 def worker(name: str) -> peer.PeerProcess:
   """Returns a rival that starts with its first call.
 
@@ -25,7 +30,7 @@ def worker(name: str) -> peer.PeerProcess:
     name: `transformers`, `llama_cpp` or `attention` (torch alone).
   """
   script = pathlib.Path(__file__).parent / "peers" / f"{name}_worker.py"
-  return peer.PeerProcess([_PYTHON.value, str(script)], timeout=600)
+  return peer.PeerProcess([python(), str(script)], timeout=600)
 
 
 def loaded(

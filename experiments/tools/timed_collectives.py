@@ -40,6 +40,7 @@ class Row:
     busbw: algbw times the collective's factor; None within one process.
     wrong: elements that differ from what they should be, over all ranks.
     transport: what carried the messages.
+    times_us: of every iteration, of the slowest process.
   """
 
   collective: str
@@ -55,6 +56,7 @@ class Row:
   busbw: float | None
   wrong: int
   transport: str
+  times_us: tuple[float, ...]
 
   def to_json(self) -> dict[str, Any]:
     """Returns a dict that `json.dumps` takes."""
@@ -89,15 +91,19 @@ class Bench:
     return math.prod(self.shape.values())
 
   @property
+  def processes(self) -> int:
+    """Processes that take part."""
+    return jax.process_count()
+
+  @property
   def transport(self) -> str:
     """What carries the messages."""
-    processes = jax.process_count()
-    if processes == 1:
+    if self.processes == 1:
       return (
         "devices of one process, no transport between them: these times are no"
         " speeds of a collective"
       )
-    kind = f"{processes} processes, {jax.default_backend()} devices"
+    kind = f"{self.processes} processes, {jax.default_backend()} devices"
     links = network.current()
     if links is None:
       return f"{kind}, over this machine's own network"
@@ -134,7 +140,7 @@ class Bench:
     shares = 1 if self.collective == "all_reduce" else self.ranks
     size = count * shares * jnp.dtype(self.dtype).itemsize
     low, median, high = np.percentile(times, [0, 50, 95]).tolist()
-    algbw = None if jax.process_count() == 1 else size / median / 1e9
+    algbw = None if self.processes == 1 else size / median / 1e9
     factor = busbw_factor(self.collective, self.ranks)
     return Row(
       collective=self.collective,
@@ -150,6 +156,7 @@ class Bench:
       busbw=None if algbw is None else algbw * factor,
       wrong=wrong,
       transport=self.transport,
+      times_us=tuple((1e6 * times).tolist()),
     )
 
   @property

@@ -36,6 +36,7 @@ _SYSCTLS = {
 }
 _NO_IPV6 = f"/proc/sys/net/ipv6/conf/{_DEVICE}/disable_ipv6"
 _NODE_KINDS = ("uts", "net")  # namespaces of which each node has its own
+_SHARED_MEMORY = "/dev/shm"
 _TUNSETIFF = 0x400454CA
 _TUNSETOFFLOAD = 0x400454D0
 _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x1, 0x1000, 0x4000
@@ -84,6 +85,8 @@ def _leave_machine(nodes: int) -> list[str]:
     namespaces.unshare(namespaces.MOUNT)
     shared = [f"{own}/user", f"{own}/mnt"]
   namespaces.hide_mounts()
+  if os.path.isdir(_SHARED_MEMORY):  # what nodes leave there goes with them
+    namespaces.empty(_SHARED_MEMORY)
   with tempfile.NamedTemporaryFile("w") as file:  # stays, mounted but nameless
     file.write("127.0.0.1 localhost\n")
     for i in range(nodes):

@@ -26,7 +26,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from research.cluster import children, distributed, emulation, network
 
@@ -51,15 +51,34 @@ def main(argv: Sequence[str] | None = None) -> int:
   args = _parse(sys.argv[1:] if argv is None else argv)
   if args.network is None:
     return run(args.command, num_processes=args.n, devices=args.devices)
+  return on_links(
+    args.network,
+    lambda links: run(
+      args.command,
+      num_processes=args.network.num_processes,
+      devices=args.devices,
+      links=links,
+    ),
+  )
+
+
+def on_links(
+  wanted: network.Network, job: Callable[[emulation.Links], int]
+) -> int:
+  """Brings up a network, says what was measured on it, and runs a job there.
+
+  Args:
+    wanted: the network.
+    job: gets the links and returns an exit code.
+
+  Returns:
+    That code, or `UNAVAILABLE` or `OFF_TARGET`; then the job has not run, and
+    one line says why.
+  """
   try:
-    with emulation.start(args.network) as links:
-      _say(f"network {args.network}: {links.check() or 'one node, no link'}")
-      return run(
-        args.command,
-        num_processes=args.network.num_processes,
-        devices=args.devices,
-        links=links,
-      )
+    with emulation.start(wanted) as links:
+      _say(f"network {wanted}: {links.check() or 'one node, no link'}")
+      return job(links)
   except emulation.UnavailableError as error:
     _say(
       f"skipped, links cannot be emulated here: got {error}; expected Linux"

@@ -58,6 +58,11 @@ def bind(source: str, target: str) -> None:
   _call("mount", source.encode(), target.encode(), None, _MS_BIND, None)
 
 
+def empty(folder: str) -> None:
+  """Shows an empty folder in memory at `folder`, for all to write to."""
+  _call("mount", b"none", folder.encode(), b"tmpfs", 0, b"mode=1777")
+
+
 def entering(paths: Sequence[str], command: Sequence[str]) -> list[str]:
   """Returns `command`, wrapped so that it runs inside of other namespaces.
 

@@ -1,6 +1,7 @@
 """Emulated links as a process on a node sees them."""
 
 import os
+import pathlib
 import socket
 import statistics
 import subprocess
@@ -91,6 +92,14 @@ def test_processes_of_one_node_share_it(links: emulation.Links):
   ]
   assert nets[0] == nets[1] != nets[2]
   assert os.readlink("/proc/self/ns/net") not in nets
+
+
+def test_shared_memory_goes_with_the_network(
+  links: emulation.Links, tmp_path: pathlib.Path
+):
+  file = pathlib.Path("/dev/shm") / tmp_path.name
+  assert _shell(links, 0, f"touch {file} && ls -A /dev/shm") == file.name
+  assert not file.exists()
 
 
 def test_there_is_no_way_out(links: emulation.Links):
