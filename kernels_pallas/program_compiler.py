@@ -1,10 +1,11 @@
 """Compiles a whole program for H100s with XLA; needs no GPU and no driver.
 
 `programs.assert_compiles` runs this file with the Python of an environment that
-has JAX's CUDA plugin: PYTHON program_compiler.py MODULE_FILE TOPOLOGY. It
-prints one line of JSON.
+has JAX's CUDA plugin: PYTHON program_compiler.py MODULE_FILE TOPOLOGY OPTIONS
+HANDLERS, the last two as JSON. It prints one line of JSON.
 """
 
+import ctypes
 import importlib.util
 import json
 import os
@@ -35,8 +36,11 @@ device_description_str: "NVIDIA H100 80GB HBM3"
 """
 
 
-def _compile(module_file: str, topology: str) -> dict:
+def _compile(
+  module_file: str, topology: str, flags: dict, handlers: dict
+) -> dict:
   """Compiles, and reads what XLA decided."""
+  import jax
   import numpy as np
   from jax._src import compiler
   from jax._src.interpreters import mlir
@@ -49,6 +53,9 @@ def _compile(module_file: str, topology: str) -> dict:
   assert plugin.origin is not None
   library = pathlib.Path(plugin.origin).with_name("libmosaic_gpu_runtime.so")
   os.environ["MOSAIC_GPU_RUNTIME_LIB_PATH"] = str(library)
+  for target, file in handlers.items():
+    handler = jax.ffi.pycapsule(getattr(ctypes.CDLL(file), target))
+    jax.ffi.register_ffi_target(target, handler, platform="CUDA")
   devices = topologies.get_topology_desc(
     platform="cuda", target_config=_H100, topology=topology
   ).devices
@@ -56,6 +63,7 @@ def _compile(module_file: str, topology: str) -> dict:
     num_replicas=1,
     num_partitions=len(devices),
     device_assignment=np.array([[device.id for device in devices]]),
+    env_options_overrides=flags,
   )
   with mlir.make_ir_context():
     module = ir.Module.parse(pathlib.Path(module_file).read_bytes())
@@ -79,8 +87,8 @@ def _compile(module_file: str, topology: str) -> dict:
 
 def main(argv: list[str]) -> None:
   """Compiles as the command line says."""
-  module_file, topology = argv
-  print(json.dumps(_compile(module_file, topology)))
+  module_file, topology, *extra = argv
+  print(json.dumps(_compile(module_file, topology, *map(json.loads, extra))))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import math
 import pathlib
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -49,7 +49,11 @@ class Program:
 
 
 def assert_compiles(
-  fn: Callable[..., Any], *args: Any, topology: str = "1x1x1"
+  fn: Callable[..., Any],
+  *args: Any,
+  topology: str = "1x1x1",
+  options: Mapping[str, int | bool | str] | None = None,
+  handlers: Mapping[str, str | pathlib.Path] | None = None,
 ) -> Program:
   """Asserts that XLA compiles a program for H100s, kernels included.
 
@@ -63,6 +67,9 @@ def assert_compiles(
       devices they have shardings, over host devices or a `jax.sharding
       .AbstractMesh`.
     topology: NVLink domains, hosts of each, and GPUs of each host.
+    options: of XLA, such as `{"xla_gpu_enable_pipelined_all_reduce": True}`.
+    handlers: for the program's calls of `jax.ffi`, the library that each
+      target's handler is in, under the target's name.
 
   Returns:
     The program, so that a test can say what it must not hold.
@@ -85,13 +92,19 @@ def assert_compiles(
     )
   code = io.BytesIO()
   module.operation.write_bytecode(code)
-  return _compile(gpucc.python(), code.getvalue(), topology)
+  libraries = {name: str(path) for name, path in (handlers or {}).items()}
+  extra = json.dumps(dict(options or {})), json.dumps(libraries)
+  return _compile(gpucc.python(), code.getvalue(), topology, *extra)
 
 
 @functools.cache
-def _compile(python: str, code: bytes, topology: str) -> Program:
+def _compile(
+  python: str, code: bytes, topology: str, options: str, handlers: str
+) -> Program:
   with tempfile.TemporaryDirectory() as folder:
     file = pathlib.Path(folder, "program.mlirbc")
     file.write_bytes(code)
-    answer = gpucc.run(python, "program_compiler.py", file, topology)
+    answer = gpucc.run(
+      python, "program_compiler.py", file, topology, options, handlers
+    )
   return Program(**json.loads(answer))

@@ -8,13 +8,12 @@ import pathlib
 import platform
 import shutil
 import subprocess
-import tempfile
 
 import jax
 import jaxlib
 from absl import logging
 
-from research.data import artifacts
+from kernels_pallas import native_build
 
 _SOURCE = pathlib.Path(__file__).with_name("native.cc")
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp-simd", "-fPIC")
@@ -23,10 +22,6 @@ _COMPILERS = ("c++", "g++", "clang++")
 _CALLS = ("scores_float32", "scores_bfloat16", "values_float32") + (
   "values_bfloat16",
 )
-
-
-class NativeError(RuntimeError):
-  """The calls cannot be had on this machine."""
 
 
 @functools.cache
@@ -41,7 +36,7 @@ def targets() -> dict[str, str] | None:
     digest = _digest(compiler := _compiler())
     path = _build(compiler, digest)
     library = ctypes.CDLL(str(path))
-  except (NativeError, OSError) as error:
+  except (native_build.NativeError, OSError) as error:
     logging.warning("threshold_attention reads whole pages on CPU: %s", error)
     return None
   logging.info("threshold_attention skips value rows on CPU: %s", path)
@@ -59,7 +54,7 @@ def _compiler() -> str:
   for name in (chosen,) if chosen else _COMPILERS:
     if found := shutil.which(name):
       return found
-  raise NativeError(
+  raise native_build.NativeError(
     f"got no C++ compiler, expected {chosen or ' or '.join(_COMPILERS)}; "
     "install one or set CXX"
   )
@@ -90,21 +85,7 @@ def _processor() -> str:
 
 
 def _build(compiler: str, digest: str) -> pathlib.Path:
-  """Returns the compiled library, from the cache where it has it."""
-  target = artifacts.cache_dir() / "native" / f"threshold-{digest[:24]}.so"
-  if target.is_file():
-    return target
-  target.parent.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-    made = pathlib.Path(folder, "native.so")
-    include = f"-I{jax.ffi.include_dir()}"
-    done = subprocess.run(
-      [compiler, *_flags(), "-shared", include, str(_SOURCE), "-o", str(made)],
-      capture_output=True,
-      text=True,
-    )
-    if done.returncode:
-      lines = [x for x in done.stderr.splitlines() if "error" in x]
-      raise NativeError(f"{compiler} fails: {(lines or ['no message'])[0]}")
-    made.rename(target)  # whole or not at all, whoever else is building
-  return target
+  """Returns the compiled library."""
+  include = f"-I{jax.ffi.include_dir()}"
+  command = [compiler, *_flags(), "-shared", include, str(_SOURCE)]
+  return native_build.build(f"threshold-{digest[:24]}.so", command)

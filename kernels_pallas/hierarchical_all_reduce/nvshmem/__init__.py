@@ -1,0 +1,1 @@
+"""The inter-node step of the hierarchical all-reduce, on NVSHMEM."""
