@@ -43,10 +43,13 @@ def run(
   ranks = _Ranks(schedule, axes, combine)
   plan = _plan(schedule, native)
   chunks = _pack(ranks, x, native)
+  turn, total = _turn(schedule)
   for tick in schedule.timeline():
     for chunk, index in tick:
       action = plan[index]
       if isinstance(action, list):
+        if index == turn:
+          chunks[chunk] = chunks[chunk].only(total)
         chunks[chunk] = ranks.advance(chunks[chunk], action)
       elif action == "reduce_scatter":
         chunks[chunk] = ranks.scatter(chunks[chunk])
@@ -66,6 +69,30 @@ def _plan(
     else:
       plan += map(sched.permutations, phase.steps)
   return plan
+
+
+def _turn(schedule: sched.Schedule) -> tuple[int | None, np.ndarray]:
+  """Where an all-reduce turns from reducing to copying, if at half of it.
+
+  Returns:
+    The first step from which on all messages are copies, None if there is no
+    such step or most slots are then still needed; and the slots which no later
+    message overwrites, `[ranks, k]`: what each rank has reduced for all.
+  """
+  none = None, np.zeros((0, 0), int)
+  reduces = [any(t.action == "reduce" for t in step) for step in schedule.steps]
+  if schedule.collective != "all_reduce" or not any(reduces):
+    return none
+  turn = len(reduces) - reduces[::-1].index(True)
+  left = [set(range(schedule.slots)) for _ in range(schedule.grid.size)]
+  for step in schedule.steps[turn:]:
+    for transfer in step:
+      left[transfer.dst] -= set(transfer.slots)
+  widths = {len(slots) for slots in left if slots}
+  if len(widths) != 1 or 2 * max(widths) > schedule.slots:
+    return none
+  some = list(range(max(widths)))  # of ranks that are sent everything
+  return turn, np.array([sorted(slots) or some for slots in left])
 
 
 class _Ranks:

@@ -179,10 +179,10 @@ _FORMS = [
 # one by one, and where a buffer of many writers is read it copies it first.
 _EXCESS = {
   "bruck": 2.6,
-  "rabenseifner": 1.6,
-  "pccl_recursive": 1.6,  # a Rabenseifner between nodes
-  "double_tree": 1.1,
-  "hierarchical_tree": 1.1,
+  "rabenseifner": 1.07,
+  "pccl_recursive": 1.13,
+  "double_tree": 1.04,
+  "hierarchical_tree": 1.04,
   "recursive": 1.13,
 }
 
@@ -239,9 +239,7 @@ def test_lowering_adds_no_copy(name, collective, sizes):
   accessed = cost["bytes accessed"] / (4 * 4096)
   assert accessed < _formula(schedule) * _EXCESS.get(name, 1.0) + 0.01
   if name not in _EXCESS and not schedule.shuffled:
-    # Of the input, into what is then written in place.
-    most = int(name in ("ring", "pccl_ring") and collective == "all_reduce")
-    assert _copies(compiled) <= most
+    assert not _copies(compiled)
 
 
 @pytest.mark.parametrize(
