@@ -51,6 +51,8 @@ PAPERS = (
       "The NVRAR all-reduce and the YALIS engine; where inference time goes "
       "across nodes."
     ),
+    status="available",
+    headline="nvrar-over-rivals",
   ),
   Paper(
     slug="pccl",

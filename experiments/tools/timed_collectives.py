@@ -16,8 +16,13 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import collectives
 from research import mesh
-from research.cluster import network, store
+from research.cluster import network, probe, store
 
+#: Calls of an algorithm between two looks at how many cores are free.
+BLOCK = 4
+
+_LOOK = 0.2  # seconds
+_SETTLE = 0.02  # until the others sleep
 _PATIENCE = 600.0  # seconds between the fastest and the slowest process
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
@@ -41,6 +46,8 @@ class Row:
     wrong: elements that differ from what they should be, over all ranks.
     transport: what carried the messages.
     times_us: of every iteration, of the slowest process.
+    free_cores: that nobody else used, before or after each `BLOCK` of the
+      iterations, whichever is fewer; empty where nobody looked.
   """
 
   collective: str
@@ -57,6 +64,7 @@ class Row:
   wrong: int
   transport: str
   times_us: tuple[float, ...]
+  free_cores: tuple[float, ...] = ()
 
   def to_json(self) -> dict[str, Any]:
     """Returns a dict that `json.dumps` takes."""
@@ -128,13 +136,14 @@ class Bench:
     calls = {name: self._jit(name) for name in self.algorithms}
     expected = self._expected(data)
     wrong = {name: self._wrong(calls[name](x), expected) for name in calls}
-    own = self._times(calls, x)
+    own, free = self._times(calls, x)
     # Every process says what it saw; no collective disturbs the next ones.
     said = _exchange({name: (own[name], wrong[name]) for name in calls})
     for name in calls:
       times = np.max([process[name][0] for process in said], axis=0)
       total = sum(process[name][1] for process in said)
-      yield self._row(name, count, times, total)
+      row = self._row(name, count, times, total)
+      yield dataclasses.replace(row, free_cores=free)
 
   def _row(self, name: str, count: int, times: np.ndarray, wrong: int) -> Row:
     shares = 1 if self.collective == "all_reduce" else self.ranks
@@ -244,19 +253,42 @@ class Bench:
 
   def _times(
     self, calls: Mapping[str, Callable[[jax.Array], jax.Array]], x: jax.Array
-  ) -> dict[str, list[float]]:
-    """Seconds of each call in this process, the algorithms in turns."""
+  ) -> tuple[dict[str, list[float]], tuple[float, ...]]:
+    """Seconds of each call in this process, the algorithms in turns.
+
+    Returns:
+      The seconds by algorithm, and `Row.free_cores`.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)
-    for i in range(self.warmup + self.iters):
+    free = []
+    for i in range(-self.warmup, self.iters):
+      if i >= 0 and i % BLOCK == 0:
+        free.append(self._free_cores())
       start = i % len(names)
       for name in names[start:] + names[:start]:
         self._meet()
         began = time.perf_counter()
         jax.block_until_ready(calls[name](x))
-        if i >= self.warmup:
+        if i >= 0:
           seconds[name].append(time.perf_counter() - began)
-    return seconds
+    if self.processes == 1:
+      return seconds, ()
+    free.append(self._free_cores())
+    return seconds, tuple(np.minimum(free[:-1], free[1:]).tolist())
+
+  def _free_cores(self) -> float:
+    """What process 0 finds while the others sleep."""
+    if self.processes == 1:
+      return math.nan  # nobody's time is judged
+    self._meet()
+    time.sleep(_SETTLE)
+    own = None
+    if jax.process_index() == 0:
+      own = probe.free_cores(_LOOK)
+    else:
+      time.sleep(_LOOK + _SETTLE)
+    return _exchange({"free": own})[0]["free"]
 
   @functools.cached_property
   def _barrier(self) -> Callable[[jax.Array], jax.Array]:

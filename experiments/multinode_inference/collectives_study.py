@@ -1,0 +1,86 @@
+"""Times all-reduces on emulated links, and looks at how they round."""
+
+from collections.abc import Sequence
+
+from experiments import emulated_links
+from experiments.multinode_inference import (
+  accuracy,
+  collectives_analysis,
+  collectives_claims,
+  collectives_figures,
+)
+from experiments.multinode_inference import config as config_lib
+from research import runs
+from research.runs import config as runs_config
+
+
+def run(config: config_lib.Config, context: runs.Context) -> runs.Result:
+  """Measures, judges and draws.
+
+  Args:
+    config: the settings.
+    context: where to put what it makes.
+
+  Returns:
+    The judged claims, those of speed first.
+  """
+  config.check()
+  rounding = accuracy.run(config.accuracy, context, seed=config.seed)
+  timings, reason = measure(config.links, context)
+  found = collectives_analysis.analyse(config, timings, reason, rounding)
+  collectives_figures.draw(config, found, context)
+  return runs.Result(
+    paper="multinode_inference",
+    config=runs_config.to_dict(config),
+    claims=collectives_claims.judge(config, found),
+    bench=collectives_analysis.bench_rows(config, found),
+  )
+
+
+def measure(
+  links: Sequence[config_lib.Links], context: runs.Context
+) -> tuple[dict[str, list[emulated_links.Pooled]], str]:
+  """Times what is asked for on each network.
+
+  Args:
+    links: what to time.
+    context: of the run.
+
+  Returns:
+    Rows by network, and why there are none: empty where there are.
+  """
+  try:
+    done = {
+      one.network: emulated_links.timings(
+        context,
+        one.network,
+        collective="all_reduce",
+        algorithms=one.algorithms,
+        sizes=one.sizes,
+        iters=one.iters,
+        warmup=one.warmup,
+        rounds=one.rounds,
+        peers=one.peers,
+      )
+      for one in links
+    }
+  except emulated_links.UnavailableError as error:
+    return {}, str(error)
+  return done, ""
+
+
+def rehearse(config: config_lib.Config) -> str:
+  """Says what a run would do.
+
+  Args:
+    config: the settings.
+  """
+  config.check()
+  lines = [
+    f"{one.network}: {len(one.algorithms)} algorithms, {len(one.sizes)} sizes, "
+    f"{one.iters} calls, {one.rounds} times; peers: "
+    f"{', '.join(one.peers) or 'none'}"
+    for one in config.links
+  ]
+  ranks = config.accuracy.ranks
+  return "\n".join((*lines, f"rounding on {', '.join(map(str, ranks))} ranks"))

@@ -1,0 +1,27 @@
+"""All-reduces on emulated links and their rounding, smoke.
+
+Paper: Multi-node LLM inference, arXiv 2511.09557
+Command: python -m experiments.multinode_inference.main \
+  --config=experiments/multinode_inference/configs/smoke.py --workdir=out/smoke
+Expected: 20 seconds, 1.5 GB on 2 cores
+Paper's value: NVRAR 1.9 to 3.6 times faster than NCCL, 128 KB to 2 MB
+"""
+
+from experiments.multinode_inference import config
+
+
+def get_config(arg: str = "") -> config.Config:
+  """Returns the smoke settings."""
+  del arg
+  return config.Config(
+    size="smoke",
+    headline=config.Links(
+      network="2x2,alpha=1ms,bw=1Gb",
+      sizes=(8 << 10, 128 << 10),
+      algorithms=("xla", "nvrar"),
+      iters=4,
+      warmup=1,
+    ),
+    held_out_sizes=(128 << 10,),
+    accuracy=config.Accuracy(ranks=(4, 16, 64), numbers=1024, draws=2),
+  )
