@@ -11,6 +11,12 @@ from research.runs import config, errors
 _K = 1024
 _ALL = ("xla", *algorithms_lib.names("all_reduce"))
 
+#: Those that one would choose from, and those that NCCL has.
+MAIN = (
+  *("xla", "ring", "double_tree", "recursive_doubling", "rabenseifner"),
+  *("nvrar", "pccl_recursive"),
+)
+
 
 @dataclasses.dataclass(kw_only=True)
 class Links:

@@ -37,7 +37,11 @@ def get_config(arg: str = "") -> config.Config:
     ),
     more=tuple(
       config.Links(
-        network=f"{grid},alpha=1ms,bw=1Gb", sizes=_bytes(_MORE), iters=8
+        network=f"{grid},alpha=1ms,bw=1Gb",
+        sizes=_bytes(_MORE),
+        algorithms=config.MAIN,
+        iters=24,
+        warmup=1,
       )
       for grid in ("2x4", "8x1")
     ),

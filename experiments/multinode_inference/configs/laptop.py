@@ -19,10 +19,7 @@ def get_config(arg: str = "") -> config.Config:
     headline=config.Links(
       network="4x2,alpha=1ms,bw=1Gb",
       sizes=tuple(kilobytes << 10 for kilobytes in (128, 256, 512, 1024, 2048)),
-      algorithms=(
-        *("xla", "ring", "double_tree", "recursive_doubling", "rabenseifner"),
-        *("nvrar", "pccl_recursive"),
-      ),
+      algorithms=config.MAIN,
       iters=28,
     ),
     accuracy=config.Accuracy(draws=2),
