@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import sys
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"
@@ -65,7 +66,10 @@ def _compile(
     device_assignment=np.array([[device.id for device in devices]]),
     env_options_overrides=flags,
   )
-  with mlir.make_ir_context():
+  dump = tempfile.TemporaryDirectory()
+  os.environ["MOSAIC_GPU_DUMP_TO"] = dump.name
+  os.environ["MOSAIC_GPU_DUMP_PTX"] = os.environ["MOSAIC_GPU_DUMP_PTXAS"] = "1"
+  with dump, mlir.make_ir_context():
     module = ir.Module.parse(pathlib.Path(module_file).read_bytes())
     executable = compiler.backend_compile_and_load(
       devices[0].client,
@@ -74,6 +78,7 @@ def _compile(
       options,
       [],
     )
+    ptx, ptxas = (_read_all(dump.name, x) for x in ("*.ptx", "*.ptxas"))
   memory = executable.get_compiled_memory_stats()
   (program,) = executable.hlo_modules()
   return {
@@ -82,7 +87,14 @@ def _compile(
     "alias_bytes": memory.alias_size_in_bytes,
     "temp_bytes": memory.temp_size_in_bytes,
     "hlo": program.to_string(),
+    "ptx": ptx,
+    "ptxas": ptxas,
   }
+
+
+def _read_all(folder: str, pattern: str) -> str:
+  files = sorted(pathlib.Path(folder).glob(pattern))
+  return "\n".join(file.read_text(encoding="utf-8") for file in files)
 
 
 def main(argv: list[str]) -> None:

@@ -27,6 +27,8 @@ class Program:
     alias_bytes: of results that take the place of donated arguments.
     temp_bytes: of memory that it needs besides.
     hlo: the optimised program in the order of its schedule, as text.
+    ptx: of its Mosaic kernels, as text.
+    ptxas: what the assembler says of them: registers and spills.
   """
 
   argument_bytes: int
@@ -34,6 +36,8 @@ class Program:
   alias_bytes: int
   temp_bytes: int
   hlo: str
+  ptx: str
+  ptxas: str
 
   def instructions(self, opcode: str) -> list[str]:
     """Its instructions of a kind.

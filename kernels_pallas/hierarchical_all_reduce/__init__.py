@@ -1,0 +1,1 @@
+"""NVRAR, an all-reduce by recursive doubling between nodes, as a kernel."""
