@@ -25,7 +25,7 @@ import numpy as np
 
 from experiments.tools import open_mpi, timed_collectives
 from research import runs
-from research.cluster import launch, probe
+from research.cluster import children, launch, probe
 from research.cluster import network as network_lib
 from research.telemetry import bench
 
@@ -220,7 +220,9 @@ def answer(command: Sequence[str]) -> Any:
     file = pathlib.Path(folder, "rows.json")
     for _ in range(_ATTEMPTS):
       job = subprocess.run(
-        [sys.executable, *command, f"--json={file}"],
+        children.dying_with_parent(
+          [sys.executable, *command, f"--json={file}"]
+        ),
         cwd=_ROOT,
         capture_output=True,
         text=True,

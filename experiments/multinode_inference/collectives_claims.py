@@ -11,14 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from experiments.comparison import Network, Ratio, kilobytes
 from experiments.multinode_inference import config as config_lib
 from experiments.multinode_inference import rounding_claims
 from experiments.multinode_inference.collectives_analysis import (
   Findings,
-  Network,
   Prediction,
-  Ratio,
-  kilobytes,
 )
 from research import runs
 

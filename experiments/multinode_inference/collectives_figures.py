@@ -3,6 +3,7 @@
 import numpy as np
 
 from collectives import algorithms
+from experiments.comparison import Network, kilobytes
 from experiments.multinode_inference import config as config_lib
 from experiments.multinode_inference.accuracy import (
   BFLOAT16,
@@ -11,8 +12,6 @@ from experiments.multinode_inference.accuracy import (
 )
 from experiments.multinode_inference.collectives_analysis import (
   Findings,
-  Network,
-  kilobytes,
 )
 from experiments.multinode_inference.collectives_claims import MODEL_ERROR
 from research import runs

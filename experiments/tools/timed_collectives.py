@@ -19,7 +19,7 @@ from research import mesh
 from research.cluster import network, probe, store
 
 #: Calls of an algorithm between two looks at how many cores are free.
-BLOCK = 4
+BLOCK = 2
 
 _LOOK = 0.2  # seconds
 _SETTLE = 0.02  # until the others sleep

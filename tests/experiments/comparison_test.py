@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from experiments.multinode_inference import collectives_analysis
+from experiments import comparison
 from tests.experiments.multinode_inference import made_up
 
 K = made_up.K
 
 
-def _network(rows) -> collectives_analysis.Network:
+def _network(rows) -> comparison.Network:
   cells = {(row.algorithm, row.size): row for row in rows}
-  return collectives_analysis.Network("4x2,alpha=1ms,bw=1Gb", cells, seed=0)
+  return comparison.Network("4x2,alpha=1ms,bw=1Gb", cells, seed=0)
 
 
 def _power(name: str, size: int) -> float:

@@ -31,7 +31,7 @@ def get_config(arg: str = "") -> config.Config:
     fast=config.Links(
       network="4x2,alpha=5ms,bw=10Gb",
       sizes=_bytes(_BAND),
-      iters=24,
+      iters=16,
       warmup=1,
       peers=peers,
     ),
@@ -40,7 +40,7 @@ def get_config(arg: str = "") -> config.Config:
         network=f"{grid},alpha=1ms,bw=1Gb",
         sizes=_bytes(_MORE),
         algorithms=config.MAIN,
-        iters=24,
+        iters=16,
         warmup=1,
       )
       for grid in ("2x4", "8x1")

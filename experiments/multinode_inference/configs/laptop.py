@@ -20,7 +20,6 @@ def get_config(arg: str = "") -> config.Config:
       network="4x2,alpha=1ms,bw=1Gb",
       sizes=tuple(kilobytes << 10 for kilobytes in (128, 256, 512, 1024, 2048)),
       algorithms=config.MAIN,
-      iters=28,
     ),
     accuracy=config.Accuracy(draws=2),
   )

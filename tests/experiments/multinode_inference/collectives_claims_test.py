@@ -69,8 +69,10 @@ def test_one_size_at_which_it_loses_refutes(rival, claim, size):
 
   claims = _judged(made_up.timings(seconds, (*_OURS, *_PEER)))
   assert claims[claim].holds is False
-  low, high = claims[claim].interval
-  assert low <= claims[claim].measured <= high
+  measured, interval = claims[claim].measured, claims[claim].interval
+  assert isinstance(measured, float)
+  assert interval is not None
+  assert interval[0] <= measured <= interval[1]
 
 
 def test_sizes_beyond_the_claim_do_not_count():
@@ -90,7 +92,8 @@ def test_the_best_of_all_is_the_best_flat_one_too():
   assert best.measured == "1.20 to 1.20"  # over flat recursive doubling
   assert best.holds is None
   assert best.paper_value == "1.9 to 3.6 over NCCL"
-  assert claims["winners"].measured.startswith("8K nvrar (100 %), 128K nvrar")
+  winners = str(claims["winners"].measured)
+  assert winners.startswith("8K nvrar (100 %), 128K nvrar")
 
 
 def test_trap_10_what_a_neighbour_disturbed_is_not_judged():
@@ -104,6 +107,16 @@ def test_trap_10_what_a_neighbour_disturbed_is_not_judged():
         assert "a neighbour left fewer than five blocks" in claim.note or (
           "no cells" in claim.note
         )
+
+
+def test_a_disturbed_peer_leaves_the_others_judged():
+  ours = made_up.timings(_seconds, _OURS)
+  theirs = made_up.timings(_seconds, _PEER, free_cores=[0.5] * 5)
+  claims = _judged([*ours, *theirs])
+  assert claims["nvrar-of-openmpi"].holds is None
+  assert claims["nvrar-over-rivals"].holds is True
+  assert "neighbour" not in claims["winners"].note
+  assert claims["model-sizes"].holds is not None
 
 
 def test_without_links_nothing_about_time_is_judged():

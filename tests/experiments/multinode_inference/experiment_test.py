@@ -101,7 +101,7 @@ def test_every_config_fits_together():
     ("headline.network=4y2", "links: got the network '4y2'"),
     ("headline.network=1x2,alpha=1ms,bw=1Gb", "expected two nodes at least"),
     ("headline.algorithms=('nvra',)", "algorithm for all_reduce: got 'nvra'"),
-    ("headline.iters=6", "links.iters: got 6, expected a multiple of 4"),
+    ("headline.iters=5", "links.iters: got 5, expected a multiple of 2"),
     ("headline.peers=('nccl',)", "links.peers: got 'nccl', expected some of"),
     ("held_out_sizes=(5,)", "held_out_sizes: got 5, expected some of"),
     ("accuracy.headline_ranks=5", "headline_ranks: got 5, expected one of"),
