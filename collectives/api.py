@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from collectives import algorithms, primitives
+from collectives import algorithms, dispatch, primitives
 from collectives import schedule as sched
 
 Axes = str | Sequence[str]
@@ -36,8 +36,9 @@ def all_reduce(
     axes: a mesh axis or several; `(node, local)` for hierarchical algorithms,
       whose ranks are then in row-major order.
     op: `"sum"`, `"max"` or `"mean"`.
-    algorithm: a name of `algorithms.names("all_reduce")`, or `"xla"` for what
-      `lax` does.
+    algorithm: a name of `algorithms.names("all_reduce")`, `"xla"` for what
+      `lax` does, or `"auto"` for what `collectives.dispatch` takes for arrays
+      of such bytes on so many ranks.
     accumulate: dtype in which it sends and adds, e.g. float32 for bfloat16 (at
       twice the bytes); by default that of `x`. The result has the dtype of `x`.
     chunks: pieces that follow one another through the steps, so that one is
@@ -68,17 +69,17 @@ def all_reduce(
     raise ValueError(f"op: got {op!r}, expected 'sum', 'max' or 'mean'")
   axes = _check("all_reduce", axes, algorithm, chunks)
   size = primitives.grid_of(axes).size
-  direct = algorithm == "xla" or size == 1
 
   def reduce(leaf):
     leaf = _check_numbers("all_reduce", leaf, op)
     dtype = leaf.dtype
     wide = _widen(leaf, accumulate)
-    if direct and leaf.size:
+    name = _algorithm("all_reduce", algorithm, wide, axes)
+    if name == "xla" and wide.size:
       total = (lax.pmax if op == "max" else lax.psum)(wide, axes)
     else:
       total = primitives.all_reduce(
-        wide, axes, op=op, algorithm=algorithm, chunks=chunks
+        wide, axes, op=op, algorithm=name, chunks=chunks
       )
     if op == "mean":
       total = total / size
@@ -105,7 +106,7 @@ def all_gather(
     axis: where the new axis of ranks goes; if `tiled`, the axis along which the
       arrays are joined.
     tiled: join along an axis instead of making a new one.
-    algorithm: a name of `algorithms.names("all_gather")`, or `"xla"`.
+    algorithm: a name of `algorithms.names("all_gather")`, `"xla"` or `"auto"`.
     chunks: pieces that follow one another through the steps.
 
   Returns:
@@ -117,16 +118,14 @@ def all_gather(
   """
   axes = _check("all_gather", axes, algorithm, chunks)
   size = primitives.grid_of(axes).size
-  direct = algorithm == "xla" or size == 1
 
   def gather(leaf):
     leaf = _check_numbers("all_gather", leaf)
     where = _axis("axis", axis, leaf.ndim + (not tiled))
-    if direct and leaf.size:
+    name = _algorithm("all_gather", algorithm, leaf, axes)
+    if name == "xla" and leaf.size:
       return lax.all_gather(leaf, axes, axis=where, tiled=tiled)
-    blocks = primitives.all_gather(
-      leaf, axes, algorithm=algorithm, chunks=chunks
-    )
+    blocks = primitives.all_gather(leaf, axes, algorithm=name, chunks=chunks)
     blocks = jnp.moveaxis(blocks, 0, where)
     if not tiled:
       return blocks
@@ -155,7 +154,8 @@ def reduce_scatter(
     scatter_dimension: the axis that is split; of the size of the ranks, or a
       multiple if `tiled`.
     tiled: keep the axis, shortened, instead of dropping it.
-    algorithm: a name of `algorithms.names("reduce_scatter")`, or `"xla"`.
+    algorithm: a name of `algorithms.names("reduce_scatter")`, `"xla"` or
+      `"auto"`.
     accumulate: dtype in which it sends and adds; by default that of `x`.
     chunks: pieces that follow one another through the steps.
 
@@ -169,21 +169,21 @@ def reduce_scatter(
   """
   axes = _check("reduce_scatter", axes, algorithm, chunks)
   size = primitives.grid_of(axes).size
-  direct = algorithm == "xla" or size == 1
 
   def scatter(leaf):
     leaf = _check_numbers("reduce_scatter", leaf)
     where = _axis("scatter_dimension", scatter_dimension, leaf.ndim)
     _check_divides(leaf.shape, where, size, tiled)
     wide = _widen(leaf, accumulate)
-    if direct and leaf.size:
+    name = _algorithm("reduce_scatter", algorithm, wide, axes)
+    if name == "xla" and leaf.size:
       part = lax.psum_scatter(wide, axes, scatter_dimension=where, tiled=tiled)
       return part.astype(leaf.dtype)
     rest = leaf.shape[where] // size
     shape = leaf.shape[:where] + (size, rest) + leaf.shape[where + 1 :]
     blocks = jnp.moveaxis(wide.reshape(shape), where, 0)
     part = primitives.reduce_scatter(
-      blocks, axes, algorithm=algorithm, chunks=chunks
+      blocks, axes, algorithm=name, chunks=chunks
     )
     if not tiled:
       part = part.reshape(leaf.shape[:where] + leaf.shape[where + 1 :])
@@ -208,7 +208,7 @@ def _check(
       )
   if chunks < 1:
     raise ValueError(f"chunks: got {chunks}, expected 1 or more")
-  if algorithm == "xla":
+  if algorithm in ("xla", "auto"):
     return axes
   found = algorithms.find(algorithm, collective)
   if found.hierarchical and len(axes) != 2:
@@ -217,6 +217,28 @@ def _check(
       "('node', 'local')"
     )
   return axes
+
+
+def _algorithm(
+  collective: sched.Collective,
+  algorithm: str,
+  leaf: jax.Array,
+  axes: tuple[str, ...],
+) -> str:
+  """Names what runs for one array; a rank by itself has nothing to choose."""
+  grid = primitives.grid_of(axes)
+  if grid.size == 1:
+    return "xla"
+  if algorithm != "auto":
+    return algorithm
+  shares = grid.size if collective == "all_gather" else 1
+  return dispatch.resolve(
+    collective,
+    leaf.size * leaf.dtype.itemsize * shares,
+    leaf.dtype.name,
+    grid,
+    two_axes=len(axes) == 2,
+  )
 
 
 def _check_numbers(collective: str, leaf: Any, op: str = "sum") -> jax.Array:

@@ -5,11 +5,24 @@ import pathlib
 import subprocess
 import sys
 
+from collectives.dispatch import choices
+
 _HERE = pathlib.Path(__file__).parent
 
 
-def test_trap_12_processes_that_differ_or_are_late_are_named():
-  worker = [sys.executable, str(_HERE / "agreement_worker.py")]
+def _choices(path: pathlib.Path, algorithm: str) -> str:
+  only = choices.Range(3, 1, 1, ((64, algorithm),))
+  part = choices.Part(("float32",), (only,))
+  choices.Choices({"all_reduce": (part,)}).save(path)
+  return str(path)
+
+
+def test_trap_12_processes_that_differ_or_are_late_are_named(tmp_path):
+  files = [
+    _choices(tmp_path / "usual.json", "bruck"),
+    _choices(tmp_path / "other.json", "rabenseifner"),
+  ]
+  worker = [sys.executable, str(_HERE / "agreement_worker.py"), *files]
   launch = [sys.executable, "-m", "research.cluster.launch", "-n", "3"]
   done = subprocess.run(
     [*launch, "--devices=1", "--", *worker],
@@ -23,6 +36,7 @@ def test_trap_12_processes_that_differ_or_are_late_are_named():
     " algorithm=recursive_doubling, axes=('node',), chunks=1\" on process 2,"
     ' elsewhere "schedule_sum of float32[2]: algorithm=ring,'
     " axes=('node',), chunks=1\"; give all processes the same",
+    "choices": 'line 2 is "schedule_sum of float32[2]: algorithm=rabenseifner',
     "shapes": 'line 2 is "schedule_sum of float32[3]: algorithm=ring',
   }
   lines = done.stdout.splitlines()
