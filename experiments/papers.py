@@ -64,6 +64,8 @@ PAPERS = (
       "Hierarchical all-gather and reduce-scatter with learned dispatch, and "
       "sharded training on them."
     ),
+    status="available",
+    headline="all-gather-over-ring",
   ),
   Paper(
     slug="speculative_tools",

@@ -103,7 +103,8 @@ class DataParallel:
       gradients, state.optimizer, state.params
     )
     params = optax.apply_updates(state.params, updates)
-    loss = collectives.all_reduce(loss, self.axes, op="mean")
+    scalar = objective.scalar_algorithm(self.algorithm)
+    loss = collectives.all_reduce(loss, self.axes, op="mean", algorithm=scalar)
     return State(params, optimizer), loss
 
 

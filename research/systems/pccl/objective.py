@@ -24,6 +24,19 @@ def parameters(config: config_lib.DecoderConfig, key: jax.Array) -> dict:
   return nnx.to_pure_dict(nnx.state(decoder.Decoder(config, nnx.Rngs(key))))
 
 
+def scalar_algorithm(algorithm: str) -> str:
+  """Returns the all-reduce that a loss takes beside gradients of `algorithm`.
+
+  A scalar costs latency alone, so no ring should carry it; what `"xla"` does
+  stays XLA's own, which may put it into a gradient's all-reduce.
+
+  Example:
+    >>> scalar_algorithm("pccl_recursive"), scalar_algorithm("xla")
+    ('recursive_doubling', 'xla')
+  """
+  return "xla" if algorithm == "xla" else "recursive_doubling"
+
+
 def loss(
   config: config_lib.DecoderConfig, params: dict, tokens: Int[Array, "b s"]
 ) -> Float[Array, ""]:

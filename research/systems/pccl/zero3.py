@@ -154,7 +154,9 @@ class Zero3:
       gradients, state.optimizer, state.shards
     )
     shards = optax.apply_updates(state.shards, updates)
-    return State(shards, optimizer), collectives.all_reduce(loss, self.axes)
+    scalar = objective.scalar_algorithm(self.algorithm)
+    loss = collectives.all_reduce(loss, self.axes, algorithm=scalar)
+    return State(shards, optimizer), loss
 
   def _loss(
     self, shards: dict[str, sharded.Shards], tokens: Int[Array, "b s"]
