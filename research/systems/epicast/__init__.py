@@ -1,0 +1,1 @@
+"""EpiCast: an epidemic among agents in nested and daily groups."""

@@ -1,0 +1,1 @@
+"""People, and the groups in which they spend nights and days."""
