@@ -29,7 +29,7 @@ def get_config(arg: str = "") -> config.Config:
     ),
     training=config.Training(
       network=_NETWORK,
-      cases=("zero3:ring", "zero3:pccl_recursive", "ddp:pccl_recursive"),
+      cases=("zero3:pccl_recursive", "ddp:ring"),
       layers=2,
       width=32,
       row_tokens=16,

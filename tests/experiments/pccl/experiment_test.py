@@ -54,7 +54,11 @@ def test_leaves_what_the_contract_names(finished):
   result = ledger.load(finished / "result.json")
   if any("links cannot be emulated" in claim.note for claim in result.claims):
     return
-  assert names > {"latency-2x1-1ms-1Gb.svg", "speed-up.svg", "steps.svg"}
+  assert names > {
+    "latency-all-gather-2x1-1ms-1Gb.svg",
+    "speed-up.svg",
+    "steps.svg",
+  }
   sweep, steps = smoke.get_config().sweeps[0], smoke.get_config().training
   calls = len(sweep.names) * len(sweep.sizes)
   assert len(result.bench) == calls + len(steps.cases)
