@@ -64,7 +64,7 @@ def test_a_dead_process_is_named_by_every_other():
   for _, line in found:
     assert line.startswith(
       "collectives.faults.LostPeerError: step 2: got no sign of life from"
-      " processes [1] for 2 s; expected all 3 in this operation; the transport"
+      " processes [1] for 8 s; expected all 3 in this operation; the transport"
       " said: "
     ), line
 
@@ -75,6 +75,6 @@ def test_stopped_and_late_processes_are_named_and_nobody_hangs():
   assert code == 1
   assert line == (
     "LostPeerError: step 2: not done in 2 s, got no sign of life from processes"
-    " [1] for 2 s; got processes that have not come here: process 2 is after"
+    " [1] for 8 s; got processes that have not come here: process 2 is after"
     " 'step 1'; expected all 3 in this operation"
   )

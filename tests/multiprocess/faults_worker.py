@@ -19,7 +19,7 @@ import collectives  # noqa: E402
 from collectives import faults  # noqa: E402
 from research import mesh  # noqa: E402
 
-faults._ROLL_CALL = 2.0  # four notes
+faults._ROLL_CALL = 8.0  # sixteen notes: a busy machine may swallow some
 
 
 def main() -> None:
