@@ -18,7 +18,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,14 @@ _SLOW = ("linear", "basic_linear", "nonoverlapping")  # no rivals on links
 
 class UnavailableError(runs.UserError):
   """Links cannot be emulated here, or a peer is not there."""
+
+
+class _MissingPeerError(Exception):
+  """A peer is not there: a unit without it would be taken for one with it."""
+
+  def __init__(self, peer: str, why: str):
+    super().__init__(why)
+    self.peer = peer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,6 +103,7 @@ def timings(
   Raises:
     UnavailableError: links cannot be emulated here.
     UserError: blocks of calls are not whole.
+    RuntimeError: a collective gave wrong elements.
   """
   if iters % timed_collectives.BLOCK:
     raise runs.UserError(
@@ -108,16 +117,26 @@ def timings(
   own = _own(network_lib.parse(network), algorithms, devices) + command
   others = {peer: _peer(peer, network, collective) + command for peer in peers}
 
-  def measure(_: str) -> dict[str, object]:
-    rows = answer(own)
-    for peer, line in others.items():
-      rows += _peer_rows(peer, line)
-    return {"rows": json.dumps(rows)}
-
-  stem = _stem(network, collective, [own, *others.values()])
-  names = [f"{stem}.{index}" for index in range(rounds)]
-  done = context.units("links").map(names, measure)
+  while True:
+    stem = _stem(network, collective, [own, *others.values()])
+    names = [f"{stem}.{index}" for index in range(rounds)]
+    try:
+      done = context.units("links").map(names, lambda _: _round(own, others))
+      break
+    except _MissingPeerError as error:
+      print(f"{error.peer} is left out: {error}", file=sys.stderr)
+      del others[error.peer]
   return pool([json.loads(str(unit["rows"])) for unit in done.values()])
+
+
+def _round(
+  own: Sequence[str], others: Mapping[str, Sequence[str]]
+) -> dict[str, object]:
+  """One start of everything; peers first, which may turn out to be missing."""
+  theirs = [
+    row for peer, line in others.items() for row in _peer_rows(peer, line)
+  ]
+  return {"rows": json.dumps(answer(own) + theirs)}
 
 
 def pool(rounds: Sequence[Sequence[dict]]) -> list[Pooled]:
@@ -125,11 +144,21 @@ def pool(rounds: Sequence[Sequence[dict]]) -> list[Pooled]:
 
   Args:
     rounds: rows of each round, as `Row.to_json` writes them.
+
+  Raises:
+    RuntimeError: a collective gave wrong elements.
   """
   cells: dict[tuple[str, int], list[dict]] = {}
   for row in itertools.chain(*rounds):
     cells.setdefault((row["algorithm"], row["size"]), []).append(row)
-  return [_pooled(rows) for rows in cells.values()]
+  pooled = [_pooled(rows) for rows in cells.values()]
+  for row in pooled:
+    if row.wrong:
+      raise RuntimeError(
+        f"{row.collective} by {row.algorithm}, {row.size} bytes: got "
+        f"{row.wrong} wrong elements, expected none"
+      )
+  return pooled
 
 
 def _pooled(rows: Sequence[dict]) -> Pooled:
@@ -194,8 +223,7 @@ def _peer_rows(peer: str, command: Sequence[str]) -> list[dict]:
   try:
     rows = answer(command)
   except UnavailableError as error:
-    print(f"{peer} is left out: {error}", file=sys.stderr)
-    return []
+    raise _MissingPeerError(peer, str(error)) from error
   free = min(free, probe.free_cores())
   for row in rows:
     name = row["algorithm"].split(":", 1)[1]

@@ -19,8 +19,9 @@ class Constant(NamedTuple):
   Attributes:
     value: in `unit`.
     unit: its unit.
-    certain: a data sheet or a site's documentation states it; otherwise it is
-      an assumption, which `source` explains.
+    certain: a data sheet or a site's documentation states it (one without an
+      address was not read again for this file); otherwise it is an assumption,
+      which `source` explains.
     source: where it comes from.
   """
 

@@ -11,12 +11,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.comparison import Network, Ratio, kilobytes
+from experiments.comparison import Network, kilobytes
 from experiments.multinode_inference import config as config_lib
 from experiments.multinode_inference import rounding_claims
 from experiments.multinode_inference.collectives_analysis import (
   Findings,
   Prediction,
+)
+from experiments.timed_claims import (
+  EMPTY,
+  at_worst,
+  each,
+  judged,
+  named,
+  unmeasured,
 )
 from research import runs
 
@@ -29,17 +37,6 @@ MODEL_ERROR = 0.15
 
 RIVALS = ("ring", "double_tree")  # what NCCL has, too
 _PAPER = "1.9 to 3.6 over NCCL"
-_CONTENDED = "not judged: a neighbour left fewer than five blocks of calls"
-_EMPTY = runs.Claim(
-  id="-",
-  statement="-",
-  paper_value=None,
-  measured=None,
-  kind="measured",
-  scope="mechanism",
-  holds=None,
-  time_dependent=True,
-)
 
 
 def judge(config: config_lib.Config, found: Findings) -> tuple[runs.Claim, ...]:
@@ -79,18 +76,12 @@ def _speed(
     _winners(network, where),
     *(_open_mpi(network, where, peer) for peer in _OPEN_MPI),
   )
-  return tuple(_named(claim, name, found.reason) for claim in claims)
-
-
-def _named(claim: runs.Claim, name: str, reason: str) -> runs.Claim:
-  note = f"not judged: {reason}" if reason else claim.note
-  tail = f".{name}" if name else ""
-  return dataclasses.replace(claim, id=claim.id + tail, note=note)
+  return tuple(named(claim, name, found.reason) for claim in claims)
 
 
 def _over_rivals(network: Network, where: str) -> runs.Claim:
   claim = dataclasses.replace(
-    _EMPTY,
+    EMPTY,
     id="nvrar-over-rivals",
     statement="Up to 512 KB NVRAR is faster than ring and double tree, the "
     f"all-reduces that NCCL has, {where}",
@@ -102,7 +93,7 @@ def _over_rivals(network: Network, where: str) -> runs.Claim:
 
 def _over_xla(network: Network, where: str) -> runs.Claim:
   claim = dataclasses.replace(
-    _EMPTY,
+    EMPTY,
     id="nvrar-over-xla",
     statement=f"Up to 512 KB NVRAR is faster than lax.psum {where}",
     unit="× at the worst size",
@@ -116,26 +107,21 @@ def _faster(
   sizes = [size for size in network.sizes if size <= SMALL]
   missing = _missing(network, ("nvrar", *rivals))
   if missing or not sizes:
-    return _unmeasured(claim, missing or "sizes up to 512K")
+    return unmeasured(claim, missing or "sizes up to 512K")
   ratios = [
     network.ratio(network.best(rivals, size), "nvrar", size) for size in sizes
   ]
-  worst = min(ratios, key=lambda ratio: ratio.median)
-  return _judged(
-    dataclasses.replace(
-      claim,
-      measured=worst.median,
-      interval=(worst.low, worst.high),
-      note=f"rule: at least {least} in medians at every size; " + _each(ratios),
-    ),
-    worst.median >= least,
+  return at_worst(
+    claim,
     ratios,
+    lambda worst: worst.median >= least,
+    f"rule: at least {least} in medians at every size",
   )
 
 
 def _over_best(network: Network, where: str) -> runs.Claim:
   claim = dataclasses.replace(
-    _EMPTY,
+    EMPTY,
     id="nvrar-over-best",
     statement="From 128 KB to 2 MB: NVRAR against the best of all other "
     f"all-reduces here, flat and hierarchical, {where}",
@@ -146,27 +132,30 @@ def _over_best(network: Network, where: str) -> runs.Claim:
   missing = _missing(network, ("nvrar",)) or ("" if rivals else "a rival")
   sizes = _band(network)
   if missing or not sizes:
-    return _unmeasured(claim, missing or "sizes from 128K to 2M")
+    return unmeasured(claim, missing or "sizes from 128K to 2M")
   ratios = [
     network.ratio(network.best(rivals, size), "nvrar", size) for size in sizes
   ]
   low, high = (end(r.median for r in ratios) for end in (min, max))
-  return dataclasses.replace(
-    claim,
-    measured=f"{low:.2f} to {high:.2f}",
-    note=f"no aim was set, so not judged; {_each(ratios)}"
-    + _warn(any(r.contended for r in ratios)),
+  return judged(
+    dataclasses.replace(
+      claim,
+      measured=f"{low:.2f} to {high:.2f}",
+      note=f"no aim was set, so not judged; {each(ratios)}",
+    ),
+    None,
+    contended=any(r.contended for r in ratios),
   )
 
 
 def _winners(network: Network, where: str) -> runs.Claim:
   claim = dataclasses.replace(
-    _EMPTY,
+    EMPTY,
     id="winners",
     statement=f"Which all-reduce is the fastest at which size, {where}",
   )
   if len(network.algorithms) < 2:
-    return _unmeasured(claim, "two algorithms")
+    return unmeasured(claim, "two algorithms")
   winners = []
   for size in network.sizes:
     best = network.best(network.algorithms, size)
@@ -177,13 +166,16 @@ def _winners(network: Network, where: str) -> runs.Claim:
     f"({kilobytes(c.low)} to {kilobytes(c.high)})"
     for c in network.crossings()
   ]
-  return dataclasses.replace(
-    claim,
-    measured=", ".join(winners),
-    note="no aim was set, so not judged; in brackets the share of bootstrap "
-    "draws in which it wins; "
-    + ("; ".join(crossings) or "the winner never changes")
-    + _warn(network.contended),
+  return judged(
+    dataclasses.replace(
+      claim,
+      measured=", ".join(winners),
+      note="no aim was set, so not judged; in brackets the share of bootstrap "
+      "draws in which it wins; "
+      + ("; ".join(crossings) or "the winner never changes"),
+    ),
+    None,
+    contended=network.contended,
   )
 
 
@@ -195,7 +187,7 @@ _OPEN_MPI = {
 
 def _open_mpi(network: Network, where: str, peer: str) -> runs.Claim:
   claim = dataclasses.replace(
-    _EMPTY,
+    EMPTY,
     id=f"nvrar-of-{peer}",
     statement="From 128 KB to 2 MB NVRAR takes at most a quarter longer than "
     f"the best all-reduce of Open MPI, {_OPEN_MPI[peer]}, {where}",
@@ -204,7 +196,7 @@ def _open_mpi(network: Network, where: str, peer: str) -> runs.Claim:
   names, sizes = network.of_peer(peer), _band(network)
   missing = _missing(network, ("nvrar",)) or ("" if names else "Open MPI")
   if missing or not sizes:
-    return _unmeasured(claim, missing or "sizes from 128K to 2M")
+    return unmeasured(claim, missing or "sizes from 128K to 2M")
   ratios = [
     dataclasses.replace(
       network.ratio("nvrar", best := network.best(names, size), size), slow=best
@@ -212,16 +204,16 @@ def _open_mpi(network: Network, where: str, peer: str) -> runs.Claim:
     for size in sizes
   ]
   worst = max(ratios, key=lambda ratio: ratio.median)
-  return _judged(
+  return judged(
     dataclasses.replace(
       claim,
       measured=worst.median,
       interval=(worst.low, worst.high),
       note=f"rule: at most {OF_OPEN_MPI} in medians at every size; Open MPI's "
-      f"ranks of a node share memory, ours talk by TCP; {_each(ratios)}",
+      f"ranks of a node share memory, ours talk by TCP; {each(ratios)}",
     ),
     worst.median <= OF_OPEN_MPI,
-    ratios,
+    contended=any(ratio.contended for ratio in ratios),
   )
 
 
@@ -236,7 +228,7 @@ def _model(
   config: config_lib.Config, found: Findings, group: str
 ) -> runs.Claim:
   claim = dataclasses.replace(
-    _EMPTY,
+    EMPTY,
     id=f"model-{group}",
     statement="A model of latencies and bytes, fitted on emulated links "
     f"({config.headline.network}), predicts {_GROUPS[group]} that it has not "
@@ -250,18 +242,20 @@ def _model(
     found.predictions[one][group] for one in ("median_us", "min_us")
   )
   if not medians:
-    return _unmeasured(claim, "cells to hold out")
+    return unmeasured(claim, "cells to hold out")
   worst = max(medians, key=lambda cell: cell.error)
   contended = found.networks[config.headline.network].contended or any(
     found.networks[cell.network].contended for cell in medians
   )
-  return dataclasses.replace(
-    claim,
-    measured=100 * worst.error,
-    holds=None if contended else worst.error <= MODEL_ERROR,
-    note=f"rule: at most {100 * MODEL_ERROR:.0f} in each of {len(medians)} "
-    f"cells; medians: {_errors(medians)}; fastest calls: {_errors(fastest)}"
-    + _warn(contended),
+  return judged(
+    dataclasses.replace(
+      claim,
+      measured=100 * worst.error,
+      note=f"rule: at most {100 * MODEL_ERROR:.0f} in each of {len(medians)} "
+      f"cells; medians: {_errors(medians)}; fastest calls: {_errors(fastest)}",
+    ),
+    worst.error <= MODEL_ERROR,
+    contended=contended,
   )
 
 
@@ -281,31 +275,3 @@ def _band(network: Network) -> list[int]:
 
 def _missing(network: Network, names: Sequence[str]) -> str:
   return ", ".join(n for n in names if n not in network.algorithms)
-
-
-def _unmeasured(claim: runs.Claim, what: str) -> runs.Claim:
-  return dataclasses.replace(
-    claim, note=f"not judged: this config did not measure {what}"
-  )
-
-
-def _judged(
-  claim: runs.Claim, holds: bool, ratios: Sequence[Ratio]
-) -> runs.Claim:
-  contended = any(ratio.contended for ratio in ratios)
-  return dataclasses.replace(
-    claim,
-    holds=None if contended else bool(holds),
-    note=claim.note + _warn(contended),
-  )
-
-
-def _warn(contended: bool) -> str:
-  return f"; {_CONTENDED}" if contended else ""
-
-
-def _each(ratios: Sequence[Ratio]) -> str:
-  return "medians (fastest calls): " + ", ".join(
-    f"{kilobytes(r.size)} {r.median:.2f} ({r.least:.2f}) {r.slow}"
-    for r in ratios
-  )

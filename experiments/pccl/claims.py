@@ -8,13 +8,21 @@ all-gather and reduce-scatter that RCCL has.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from collectives import schedule as sched
 from experiments import comparison
 from experiments.comparison import kilobytes
 from experiments.pccl import config as config_lib
 from experiments.pccl.analysis import OURS, Findings, Swept
+from experiments.timed_claims import (
+  EMPTY,
+  at_worst,
+  each,
+  judged,
+  named,
+  unmeasured,
+)
 from research import runs
 
 #: Latency rules up to M β / α of this: a step of no bytes takes two latencies,
@@ -22,18 +30,6 @@ from research import runs
 LATENCY_RULES = 2.0
 AIM = 2.5
 NEAR = 0.95  # of the best of all others: not behind
-
-CONTENDED = "not judged: a neighbour left fewer than five blocks of calls"
-EMPTY = runs.Claim(
-  id="-",
-  statement="-",
-  paper_value=None,
-  measured=None,
-  kind="measured",
-  scope="mechanism",
-  holds=None,
-  time_dependent=True,
-)
 
 _PAPER = {
   "all_gather": "on 2,048 GCDs 6 to 33 × RCCL, 28 to 70 × Cray-MPICH",
@@ -73,21 +69,6 @@ def _claims(one: Swept, headline: bool) -> list[runs.Claim]:
   claims += [best, _fastest(one)]
   # Elsewhere bytes hardly count at the sizes that are measured.
   return claims + [_crossover(one, pair) for pair in _PAIRS if headline]
-
-
-def named(claim: runs.Claim, place: str, reason: str) -> runs.Claim:
-  """Tells a claim from the headline's, and says why it has no times.
-
-  Args:
-    claim: of one network.
-    place: what to add to its id; empty for the headline's.
-    reason: why nothing was timed; empty where it was.
-  """
-  return dataclasses.replace(
-    claim,
-    id=f"{claim.id}.{place}" if place else claim.id,
-    note=f"not judged: {reason}" if reason else claim.note,
-  )
 
 
 def slug(sweep: config_lib.Sweep) -> str:
@@ -162,7 +143,6 @@ def _crossover(one: Swept, pair: str) -> runs.Claim:
   if missing := _missing(one, [recursive, ring], one.cells.sizes):
     return unmeasured(claim, missing)
   ratios = [one.cells.ratio(ring, recursive, size) for size in one.cells.sizes]
-  contended = any(ratio.contended for ratio in ratios)
   wins = ratios[0].low > 1 and ratios[-1].high < 1
   note = (
     "rule: the 95 % intervals of ring / recursive are above 1 at the smallest "
@@ -181,52 +161,10 @@ def _crossover(one: Swept, pair: str) -> runs.Claim:
     tie = ties[-1]
     measured, interval = round(tie.size), (tie.low, tie.high)
     note += f"; the tie is at M β / α = {one.sweep.scaled(tie.size):.2g}"
-  return dataclasses.replace(
-    claim,
-    measured=measured,
-    interval=interval,
-    holds=None if contended else bool(wins and ties),
-    note=note + (f"; {CONTENDED}" if contended else ""),
-  )
-
-
-def at_worst(
-  claim: runs.Claim,
-  ratios: Sequence[comparison.Ratio],
-  rule: Callable[[comparison.Ratio], bool],
-  words: str,
-) -> runs.Claim:
-  """Judges a claim by its lowest ratio.
-
-  Args:
-    claim: what is claimed.
-    ratios: a rival's time over ours.
-    rule: whether the lowest is enough.
-    words: the rule for readers.
-  """
-  worst = min(ratios, key=lambda ratio: ratio.median)
-  contended = any(ratio.contended for ratio in ratios)
-  return dataclasses.replace(
-    claim,
-    measured=worst.median,
-    interval=(worst.low, worst.high),
-    holds=None if contended else bool(rule(worst)),
-    note=f"{words}; {each(ratios)}" + (f"; {CONTENDED}" if contended else ""),
-  )
-
-
-def unmeasured(claim: runs.Claim, what: str) -> runs.Claim:
-  """Says that a config leaves out what a claim needs."""
-  return dataclasses.replace(
-    claim, note=f"not judged: this config did not measure {what}"
-  )
-
-
-def each(ratios: Sequence[comparison.Ratio]) -> str:
-  """Lists ratios by size."""
-  return "medians (fastest calls): " + ", ".join(
-    f"{kilobytes(r.size)} {r.median:.2f} ({r.least:.2f}) {r.slow}"
-    for r in ratios
+  return judged(
+    dataclasses.replace(claim, measured=measured, interval=interval, note=note),
+    bool(wins and ties),
+    contended=any(ratio.contended for ratio in ratios),
   )
 
 

@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from experiments.pccl import claims
+from experiments import timed_claims
 from experiments.pccl.analysis import OURS, Findings, case_name, two_level
 from research import runs
 
@@ -39,7 +39,7 @@ def judge(found: Findings) -> tuple[runs.Claim, ...]:
   """
   kinds = dict.fromkeys(name.split(":")[0] for name in found.cases)
   steps = [
-    claims.named(claim, "", found.steps_reason)
+    timed_claims.named(claim, "", found.steps_reason)
     for kind in _TITLES
     if kind in kinds
     for claim in (
@@ -54,7 +54,7 @@ def judge(found: Findings) -> tuple[runs.Claim, ...]:
 
 def _step(kind: str, rival: str, words: str) -> runs.Claim:
   return dataclasses.replace(
-    claims.EMPTY,
+    timed_claims.EMPTY,
     id=f"{kind}-step-over-{rival}",
     statement=f"A {_TITLES[kind]} training step is faster by PCCL's recursive "
     f"collectives than {words}, on emulated links",
@@ -68,9 +68,9 @@ def _over(found: Findings, kind: str, rival: str, words: str) -> runs.Claim:
   ours, theirs = f"{kind} {OURS}", f"{kind} {rival}"
   for name in (ours, theirs):
     if name not in found.steps.algorithms:
-      return claims.unmeasured(claim, name)
+      return timed_claims.unmeasured(claim, name)
   [size] = found.steps.sizes
-  return claims.at_worst(
+  return timed_claims.at_worst(
     claim,
     [found.steps.ratio(theirs, ours, size)],
     lambda ratio: ratio.median >= GAIN,
@@ -84,7 +84,7 @@ def _over_best(found: Findings, kind: str) -> runs.Claim:
   flat = [name for name in names if not two_level(name.split()[1])]
   ours = f"{kind} {OURS}"
   if not flat or ours not in names:
-    return claims.unmeasured(claim, f"{ours} and a flat rival")
+    return timed_claims.unmeasured(claim, f"{ours} and a flat rival")
   [size] = found.steps.sizes
   by_time = sorted(
     names, key=lambda name: found.steps.cells[name, size].median_us
@@ -93,7 +93,7 @@ def _over_best(found: Findings, kind: str) -> runs.Claim:
     f"{name} {found.steps.cells[name, size].median_us / 1e3:.0f} ms"
     for name in by_time
   )
-  return claims.at_worst(
+  return timed_claims.at_worst(
     claim,
     [found.steps.ratio(found.steps.best(flat, size), ours, size)],
     lambda ratio: ratio.low > 1,
@@ -109,7 +109,7 @@ def _losses(found: Findings) -> runs.Claim:
   spread = float(np.abs(losses - middle).max())
   fall = float(middle[0] - middle[-1])
   return dataclasses.replace(
-    claims.EMPTY,
+    timed_claims.EMPTY,
     id="losses-equal",
     statement="Training gives the same losses by every algorithm, sharded or "
     "not",
@@ -130,7 +130,7 @@ def _formula(found: Findings) -> runs.Claim:
     if name.split(":")[1] in _LEAN
   }
   claim = dataclasses.replace(
-    claims.EMPTY,
+    timed_claims.EMPTY,
     id="bytes-as-formula",
     statement="A compiled step sends what its formula says and no more, by "
     "every algorithm that should send the least",
@@ -139,7 +139,7 @@ def _formula(found: Findings) -> runs.Claim:
     time_dependent=False,
   )
   if not excess:
-    return claims.unmeasured(claim, "such an algorithm")
+    return timed_claims.unmeasured(claim, "such an algorithm")
   worst = max(excess, key=lambda name: abs(excess[name] - 1))
   return dataclasses.replace(
     claim,
@@ -158,7 +158,7 @@ def _port(found: Findings, kind: str) -> runs.Claim:
     if name.startswith(f"{kind}:")
   }
   claim = dataclasses.replace(
-    claims.EMPTY,
+    timed_claims.EMPTY,
     id=f"{kind}-bytes-between-nodes",
     statement=f"By PCCL's recursive collectives a {_TITLES[kind]} step sends "
     "fewer bytes out of a node than by any flat one",
@@ -168,7 +168,7 @@ def _port(found: Findings, kind: str) -> runs.Claim:
   )
   flat = {name: port for name, port in ports.items() if not two_level(name)}
   if not flat or OURS not in ports:
-    return claims.unmeasured(claim, f"{OURS} and a flat rival")
+    return timed_claims.unmeasured(claim, f"{OURS} and a flat rival")
   ratio = ports[OURS] / min(flat.values())
   counted = ", ".join(
     f"{name} {port / 1e6:.3g} MB"

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-from absl import logging
 from jax import lax
 from jaxtyping import Array, Int32, Shaped
 
+from kernels_pallas import implementations
 from kernels_pallas.hierarchical_all_reduce import (
   domain,
   mosaic_gpu,
@@ -67,15 +67,13 @@ def hierarchical_all_reduce(
   _check(x, axes)
   if across not in ("kernel", "xla"):
     raise ValueError(f"across: got {across!r}, expected 'kernel' or 'xla'")
-  refused = []
-  for name in _names(implementation):
-    try:
-      return IMPLEMENTATIONS[name](x, axes, across)
-    except domain.UnsupportedError as error:
-      refused.append(f"{name}: {error}")
-      if implementation is None:
-        logging.info("hierarchical_all_reduce without %s: %s", name, error)
-  raise domain.UnsupportedError("; ".join(refused))
+  return implementations.first(
+    "hierarchical_all_reduce",
+    IMPLEMENTATIONS,
+    implementation,
+    lambda run: run(x, axes, across),
+    gpu="mosaic_gpu",
+  )
 
 
 def start_low_latency(
@@ -190,14 +188,16 @@ def _composed(x: jax.Array, axes: Axes) -> jax.Array:
 def _low_latency(x: jax.Array, axes: Axes, across: str) -> jax.Array:
   """With a state of its own, which has to be cleared first."""
   if across == "xla":
-    raise domain.UnsupportedError("LL is one kernel, between nodes too")
+    raise implementations.UnsupportedError(
+      "LL is one kernel, between nodes too"
+    )
   return low_latency_all_reduce(x, start_low_latency(x, axes), axes)[0]
 
 
 def _multimem(x: jax.Array, axes: Axes, across: str) -> jax.Array:
   mesh = jax.sharding.get_abstract_mesh()
   if across == "xla" or set(axes) != set(mesh.axis_names):
-    raise domain.UnsupportedError(
+    raise implementations.UnsupportedError(
       f"multimem reaches all of the mesh {mesh.axis_names} at once, expected "
       f'across="kernel" and a mesh of just {axes}'
     )
@@ -218,29 +218,6 @@ IMPLEMENTATIONS: dict[str, Callable[[jax.Array, Axes, str], jax.Array]] = {
   "twin": _twin,
   "xla": _xla,
 }
-
-
-def _names(implementation: str | Sequence[str] | None) -> Sequence[str]:
-  """The implementations to try, in order."""
-  if implementation is None:
-    if jax.default_backend() == "gpu":
-      return ("mosaic_gpu", "xla")
-    logging.log_first_n(
-      logging.INFO,
-      'hierarchical_all_reduce takes "xla": the backend is %s, not gpu',
-      1,
-      jax.default_backend(),
-    )
-    return ("xla",)
-  if isinstance(implementation, str):
-    implementation = (implementation,)
-  unknown = [name for name in implementation if name not in IMPLEMENTATIONS]
-  if unknown or not implementation:
-    raise ValueError(
-      f"implementation: got {implementation!r}, expected names out of "
-      f"{sorted(IMPLEMENTATIONS)}"
-    )
-  return implementation
 
 
 def _check(x: jax.Array | jax.ShapeDtypeStruct, axes: Axes) -> None:

@@ -5,9 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-
-class UnsupportedError(NotImplementedError):
-  """An implementation cannot serve these arguments on this machine."""
+from kernels_pallas import implementations
 
 
 def domain_of(device: Any) -> int:
@@ -49,7 +47,7 @@ def check_reach(
   for group in domains.transpose(order).reshape(-1, ranks):
     found = sorted(set(group.tolist()))
     if len(found) > 1:
-      raise UnsupportedError(
+      raise implementations.UnsupportedError(
         f"axes {axes}: got ranks in peer-to-peer domains {found}, expected one "
         "domain, since remote references do not cross a network; give the axis "
         'that does to across="xla", or take implementation="xla"'

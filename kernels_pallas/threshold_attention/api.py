@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-import jax
-from absl import logging
 from jaxtyping import Array, Float, Int
 
+from kernels_pallas import implementations
 from kernels_pallas.threshold_attention import (
   reference,
   result,
@@ -97,48 +96,23 @@ def threshold_attention(
     scale = q.shape[-1] ** -0.5
   if window_start is None:
     window_start = result.count_seen(lengths, q.shape[1]) - 1
-  refused = []
-  for name in _names(implementation):
-    try:
-      return IMPLEMENTATIONS[name](
-        q,
-        k_pages,
-        v_pages,
-        table,
-        lengths,
-        log_threshold,
-        window_start,
-        scale=scale,
-        sinks=sinks,
-      )
-    except result.UnsupportedError as error:
-      refused.append(f"{name}: {error}")
-      if implementation is None:
-        logging.info("threshold_attention does without %s: %s", name, error)
-  raise result.UnsupportedError("; ".join(refused))
-
-
-def _names(implementation: str | Sequence[str] | None) -> Sequence[str]:
-  """The implementations to try, in order."""
-  if implementation is None:
-    if jax.default_backend() == "gpu":
-      return ("triton", "xla")
-    logging.log_first_n(
-      logging.INFO,
-      'threshold_attention takes "xla": the backend is %s, not gpu',
-      1,
-      jax.default_backend(),
-    )
-    return ("xla",)
-  if isinstance(implementation, str):
-    implementation = (implementation,)
-  unknown = [name for name in implementation if name not in IMPLEMENTATIONS]
-  if unknown or not implementation:
-    raise ValueError(
-      f"implementation: got {implementation!r}, expected names out of "
-      f"{sorted(IMPLEMENTATIONS)}"
-    )
-  return implementation
+  return implementations.first(
+    "threshold_attention",
+    IMPLEMENTATIONS,
+    implementation,
+    lambda attend: attend(
+      q,
+      k_pages,
+      v_pages,
+      table,
+      lengths,
+      log_threshold,
+      window_start,
+      scale=scale,
+      sinks=sinks,
+    ),
+    gpu="triton",
+  )
 
 
 def _check(

@@ -47,10 +47,6 @@ class Attended(NamedTuple):
   rows: jax.Array
 
 
-class UnsupportedError(NotImplementedError):
-  """An implementation cannot serve these arguments on this machine."""
-
-
 def count_seen(
   lengths: Int[Array, " b"], queries: int
 ) -> Int[Array, "b queries"]:

@@ -12,7 +12,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 from jaxtyping import Array, Int
 
-from kernels_pallas.threshold_attention import result
+from kernels_pallas import implementations
 
 POOL = -1  # in place of grid axes: all pages of the program's head
 
@@ -193,7 +193,7 @@ def _check(q, v_pages, config: Config, *, rows: Rows, spill: int) -> None:
   }
   for problem, there in problems.items():
     if there:
-      raise result.UnsupportedError(problem)
+      raise implementations.UnsupportedError(problem)
 
 
 def like(shape: Sequence[int], dtype: Any = jnp.float32):

@@ -25,6 +25,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 from jaxtyping import Array, Float, Int
 
+from kernels_pallas import implementations
 from kernels_pallas.threshold_attention import (
   result,
   triton_blocks,
@@ -106,7 +107,7 @@ def attend(
       threshold that is a function.
   """
   if callable(log_threshold):
-    raise result.UnsupportedError(
+    raise implementations.UnsupportedError(
       "got a function as log_threshold, expected an array: one pass has no "
       "scores to hand it before values are read; take triton, or xla"
     )

@@ -36,7 +36,7 @@ def _reduce(name, **how):
     ((1, 3), ["nvrar"]),
   ],
 )
-def test_trap_3_and_4_all_reduce_for_any_number_of_ranks(sizes, names):
+def test_trap_03_and_4_all_reduce_for_any_number_of_ranks(sizes, names):
   """Rank- and index-dependent data, whose length nothing divides."""
   x = cases.different(sizes, 3, 7)
 
@@ -58,7 +58,7 @@ _LAYOUTS = [
 
 
 @pytest.mark.parametrize(("sizes", "names"), _LAYOUTS)
-def test_trap_5_all_gather_is_in_order(sizes, names):
+def test_trap_05_all_gather_is_in_order(sizes, names):
   x = cases.different(sizes, 5, 3)
 
   def every(x, axes):
@@ -84,7 +84,7 @@ def test_trap_5_all_gather_is_in_order(sizes, names):
 
 
 @pytest.mark.parametrize(("sizes", "names"), _LAYOUTS)
-def test_trap_5_reduce_scatter_is_in_order(sizes, names):
+def test_trap_05_reduce_scatter_is_in_order(sizes, names):
   size = math.prod(sizes)
   x = cases.different(sizes, 3, size, 2 * size)
 
@@ -115,7 +115,7 @@ def test_trap_5_reduce_scatter_is_in_order(sizes, names):
 
 
 @pytest.mark.parametrize(("sizes", "name"), [((3,), "ring"), ((2, 2), "nvrar")])
-def test_trap_3_any_length_and_number_of_chunks(sizes, name):
+def test_trap_03_any_length_and_number_of_chunks(sizes, name):
   x = {str(n): cases.different(sizes, n) % 1000 for n in (0, 1, 7, 1001, 10**6)}
 
   def every(x, axes):
@@ -309,7 +309,7 @@ def test_two_levels_are_the_same_on_all_ranks_to_the_last_bit():
     assert error.max() < 4 * jnp.finfo(got.dtype).eps
 
 
-def test_trap_7_bfloat16_with_and_without_wide_sums():
+def test_trap_07_bfloat16_with_and_without_wide_sums():
   x = np.random.default_rng(0).standard_normal((8, 2000)).astype(np.float32)
   x = np.asarray(jnp.asarray(x, jnp.bfloat16))
 
@@ -368,7 +368,7 @@ def test_inside_loops_and_maps():
 
 @pytest.mark.parametrize("algorithm", ["xla", "pccl_ring"])
 @pytest.mark.parametrize("sizes", [(2, 2), (1, 1)])
-def test_trap_3_empty_arrays_stay_empty(algorithm, sizes):
+def test_trap_03_empty_arrays_stay_empty(algorithm, sizes):
   """Joined along an empty dimension too, which XLA refuses."""
 
   def every(x, axes):

@@ -55,7 +55,7 @@ def test_maximum_and_mean():
   np.testing.assert_allclose(mean, np.tile(inputs.mean(0), (6, 1)), 1e-15)
 
 
-def test_trap_7_bfloat16_rounds_at_every_step():
+def test_trap_07_bfloat16_rounds_at_every_step():
   """Error against float64, as published: doubling 2.2 times better at 64."""
   inputs = np.random.default_rng(0).standard_normal((64, 4096))
   inputs = inputs.astype(ml_dtypes.bfloat16)

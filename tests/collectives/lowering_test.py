@@ -54,7 +54,7 @@ def _elements(shape: str) -> int:
   return int(np.prod([int(size) for size in shape.split("x")[:-1]]))
 
 
-def test_trap_2_nvrar_is_scatter_permutes_gather():
+def test_trap_02_nvrar_is_scatter_permutes_gather():
   """4 x 2: groups within nodes, log2 4 permutations across, half the bytes."""
   found = _collectives(_lower("nvrar", (4, 2), 1001))
   kinds = [kind for kind, *_ in found]
@@ -89,7 +89,7 @@ def test_trap_2_nvrar_is_scatter_permutes_gather():
     ("pccl_recursive", (2, 4), [4, 4], [1 / 2, 1 / 2]),
   ],
 )
-def test_trap_2_two_levels_scatter_permute_and_gather(
+def test_trap_02_two_levels_scatter_permute_and_gather(
   name, sizes, shifts, shares
 ):
   nodes, local = sizes
@@ -122,7 +122,7 @@ def test_trap_2_two_levels_scatter_permute_and_gather(
 @pytest.mark.parametrize(
   ("name", "permutes"), [("pccl_ring", 3), ("pccl_recursive", 2)]
 )
-def test_trap_2_two_level_gathers_and_scatters(name, permutes):
+def test_trap_02_two_level_gathers_and_scatters(name, permutes):
   """4 x 2: one vendor's collective within nodes, after or before N's steps."""
 
   def kinds(collective, shape):
@@ -142,7 +142,7 @@ def test_trap_2_two_level_gathers_and_scatters(name, permutes):
   assert kinds("reduce_scatter", (8, 40)) == ["reduce_scatter", *across]
 
 
-def test_trap_2_three_nodes_fold():
+def test_trap_02_three_nodes_fold():
   found = _collectives(_lower("nvrar", (3, 2), 10))
   pairs = [pairs.tolist() for kind, pairs, *_ in found if "permute" in kind]
   assert pairs == [

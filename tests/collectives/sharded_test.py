@@ -35,7 +35,7 @@ def _same(got, want):
 
 
 @pytest.mark.parametrize(("sizes", "axes", "names"), _LAYOUTS)
-def test_trap_5_a_tree_comes_back_in_order(sizes, axes, names):
+def test_trap_05_a_tree_comes_back_in_order(sizes, axes, names):
   grid = cases.mesh_of(*sizes)
   parts = sharded.shard(_TREE, _PLAN, grid, axes)
   _same(sharded.unshard(parts, _PLAN), _TREE)
@@ -56,7 +56,7 @@ def test_trap_5_a_tree_comes_back_in_order(sizes, axes, names):
 
 
 @pytest.mark.parametrize(("sizes", "axes", "names"), _LAYOUTS)
-def test_trap_5_gradients_are_scattered_to_the_ranks_that_gather_them(
+def test_trap_05_gradients_are_scattered_to_the_ranks_that_gather_them(
   sizes, axes, names
 ):
   """Rank- and index-dependent gradients; each part is at its own place."""

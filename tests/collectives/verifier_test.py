@@ -29,7 +29,7 @@ def _with_steps(schedule, steps, number=0):
 
 
 @pytest.mark.parametrize(("name", "collective"), _FORMS)
-def test_trap_3_every_size_is_right_and_costs_what_the_formula_says(
+def test_trap_03_every_size_is_right_and_costs_what_the_formula_says(
   name, collective
 ):
   algorithm = algorithms.ALGORITHMS[name]
@@ -165,7 +165,7 @@ def test_mutant_reused_slot_for_two_messages():
 
 @pytest.mark.parametrize("collective", ["all_gather", "reduce_scatter"])
 @pytest.mark.parametrize("name", ["pccl_ring", "pccl_recursive"])
-def test_trap_5_mutant_missing_shuffle(name, collective):
+def test_trap_05_mutant_missing_shuffle(name, collective):
   schedule = _build(name, collective, 2, 4)
   assert schedule.shuffled
   with pytest.raises(verifier.ScheduleError):
@@ -173,7 +173,7 @@ def test_trap_5_mutant_missing_shuffle(name, collective):
 
 
 @pytest.mark.parametrize("name", ["pccl_ring", "pccl_recursive"])
-def test_trap_5_mutant_wrong_scatter_axis(name):
+def test_trap_05_mutant_wrong_scatter_axis(name):
   """Within nodes it scatters over every fourth slot instead of runs."""
   schedule = _build(name, "reduce_scatter", 2, 4)
   steps = sched.place(

@@ -17,6 +17,14 @@ ROOT = pathlib.Path(__file__).parents[2]
 WORKER = pathlib.Path(__file__).with_name("reproduce_worker.py")
 
 
+@pytest.fixture(autouse=True)
+def _interruptible():
+  """A job in the background may ignore interrupts, and its children too."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
 def _start(out: pathlib.Path, *slugs: str, **env: str) -> subprocess.Popen[str]:
   return subprocess.Popen(
     [sys.executable, WORKER, ROOT / "tests" / "runs", out, *slugs],

@@ -40,7 +40,7 @@ def _bench(collective: str, names: list[str], **how) -> timed_collectives.Bench:
     ("reduce_scatter", {"op": "max"}, [50], [3]),
   ],
 )
-def test_trap_1_every_algorithm_is_right_and_no_speed_is_claimed(
+def test_trap_01_every_algorithm_is_right_and_no_speed_is_claimed(
   collective, how, sizes, counts
 ):
   names = ["xla", *algorithms.names(collective)]
@@ -64,7 +64,7 @@ def test_trap_1_every_algorithm_is_right_and_no_speed_is_claimed(
   ],
 )
 @pytest.mark.parametrize("collective", ["all_gather", "reduce_scatter"])
-def test_trap_4_wrong_elements_are_counted(monkeypatch, collective, spoil):
+def test_trap_04_wrong_elements_are_counted(monkeypatch, collective, spoil):
   right = getattr(collectives, collective)
 
   def wrong(x, *args, **how):

@@ -28,7 +28,7 @@ def _row(times, free, **fields) -> dict:
     p95_us=1.0,
     algbw=4.096,
     busbw=7.168,
-    wrong=1,
+    wrong=0,
     transport="made up",
     times_us=tuple(map(float, times)),
     free_cores=tuple(free),
@@ -45,7 +45,6 @@ def test_disturbed_blocks_do_not_count():
   assert row.blocks.shape == (5, _BLOCK)
   assert row.median_us == row.p95_us == 10.0
   assert (row.dropped, row.contended) == (2, False)
-  assert row.wrong == 2
   assert row.algbw == pytest.approx(4096 / 10e-6 / 1e9)
   assert row.busbw == pytest.approx(1.75 * 4096 / 10e-6 / 1e9)
 
@@ -101,7 +100,7 @@ def test_rounds_are_kept_and_peers_named(tmp_path, monkeypatch):
   assert [row.algorithm for row in rows] == names
   assert rows[1].free_cores == (1.0,) * 4
   kinds = ["eager" if "--eager=16M" in c else c[0] for c in job.commands]
-  assert kinds == ["launch", "mpi_collectives", "eager"] * 2
+  assert kinds == ["mpi_collectives", "eager", "launch"] * 2
   assert _timings(tmp_path, **how) == rows  # no code is left for a job
   unit = max(tmp_path.glob("units/links/*"))
   unit.unlink()
@@ -123,9 +122,21 @@ def test_no_links_is_said_and_a_missing_peer_left_out(tmp_path, monkeypatch):
   monkeypatch.setattr(emulated_links.subprocess, "run", job.run)
   with pytest.raises(emulated_links.UnavailableError, match="^last$"):
     _timings(tmp_path)
-  job.codes = [0, launch.UNAVAILABLE]
+  job.codes = [launch.UNAVAILABLE, 0]
   (row,) = _timings(tmp_path, peers=["openmpi"])
   assert row.algorithm == "xla"
+
+
+def test_a_peer_that_comes_later_is_measured(tmp_path, monkeypatch):
+  job = _Job([launch.UNAVAILABLE, 0, 0, 0])
+  monkeypatch.setattr(emulated_links.subprocess, "run", job.run)
+  assert len(_timings(tmp_path, peers=["openmpi"])) == 1
+  assert len(_timings(tmp_path, peers=["openmpi"])) == 2
+
+
+def test_wrong_elements_are_no_timings():
+  with pytest.raises(RuntimeError, match="ring, 4096 bytes: got 3 wrong"):
+    emulated_links.pool([[_row([1.0] * _BLOCK, [2.0], wrong=3)]])
 
 
 def test_links_off_target_are_tried_again(tmp_path, monkeypatch):

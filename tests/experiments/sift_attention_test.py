@@ -1,11 +1,9 @@
 """The experiment as a user runs it, and how the law's claims are judged."""
 
 import json
-import pathlib
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -16,30 +14,11 @@ from experiments.sift_attention import law_analysis as analysis
 from experiments.sift_attention import law_claims as claims
 from research import runs
 from research.data import artifacts
-from research.runs import claims as ledger
-from research.runs import golden
 from research.systems.sift_attention import power_law
 from research.telemetry import metrics, xplane
+from tests.experiments import binary
 
-ROOT = pathlib.Path(__file__).parents[2]
-GOLDEN = ROOT / "tests/golden/claims/sift_attention.json"
-
-
-def _command(workdir, *flags):
-  return [
-    sys.executable,
-    "-m",
-    "experiments.sift_attention.main",
-    "--config=experiments/sift_attention/configs/smoke.py",
-    f"--workdir={workdir}",
-    *flags,
-  ]
-
-
-def _run(workdir, *flags):
-  return subprocess.run(
-    _command(workdir, *flags), cwd=ROOT, capture_output=True, text=True
-  )
+SLUG = "sift_attention"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -54,10 +33,7 @@ def _weights():
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
   """A finished smoke run."""
-  workdir = tmp_path_factory.mktemp("smoke")
-  done = _run(workdir)
-  assert done.returncode == 0, done.stderr
-  return workdir
+  return binary.finished(SLUG, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -71,15 +47,17 @@ def resumed(smoke, tmp_path_factory):
   for stage in ("check", "quality"):
     shutil.copytree(smoke / "units" / stage, workdir / "units" / stage)
   max(workdir.glob("units/quality/*")).unlink()
-  command = _command(workdir, "--config.profile=True")
-  process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+  command = binary.command(SLUG, workdir, "--config.profile=True")
+  process = subprocess.Popen(
+    command, cwd=binary.ROOT, stdout=subprocess.DEVNULL
+  )
   while not list(workdir.glob("units/windows/*.npz")):
     assert process.poll() is None
     time.sleep(0.02)
   process.send_signal(signal.SIGKILL)
   process.wait()
   assert not (workdir / "result.json").exists()
-  done = _run(workdir, "--config.profile=True")
+  done = binary.run(SLUG, workdir, "--config.profile=True")
   assert done.returncode == 0, done.stderr
   return workdir
 
@@ -99,10 +77,7 @@ def test_the_trace_holds_our_scopes(resumed):
 
 
 def test_claims_are_golden(smoke, request):
-  result = ledger.load(smoke / "result.json")
-  if request.config.getoption("--update-golden"):
-    golden.update_golden(result, GOLDEN)
-  assert golden.check_golden(result, GOLDEN) == []
+  binary.golden_claims(SLUG, smoke, request)
 
 
 def test_the_model_reads_english(smoke):
@@ -129,7 +104,7 @@ def test_quality_has_a_unit_for_each_policy_and_window(smoke):
 
 
 def test_bad_settings_have_one_line(tmp_path):
-  done = _run(tmp_path, "--config.headline_level=0.3")
+  done = binary.run(SLUG, tmp_path, "--config.headline_level=0.3")
   assert done.returncode == 2
   assert "headline_level: got 0.3, expected one of levels=" in done.stderr
   assert "Traceback" not in done.stderr

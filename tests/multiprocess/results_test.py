@@ -34,12 +34,12 @@ def _check(processes: int, devices: int, lengths: tuple[int, ...]) -> None:
       assert len(set(found)) == 1, case
 
 
-def test_trap_4_results_over_two_processes_of_two_devices():
+def test_trap_04_results_over_two_processes_of_two_devices():
   _check(2, 2, _SMALL)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2, 4])
 @pytest.mark.parametrize("devices", [1, 2, 3, 4])
-def test_trap_4_results_over_processes_and_devices(processes, devices):
+def test_trap_04_results_over_processes_and_devices(processes, devices):
   _check(processes, devices, (*_SMALL, 1001, 10**6))

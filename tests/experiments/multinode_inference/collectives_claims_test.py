@@ -129,7 +129,7 @@ def test_without_links_nothing_about_time_is_judged():
   assert claims["bf16-doubling-over-ring"].holds is False
 
 
-def test_trap_1_every_claim_of_time_names_its_links():
+def test_trap_01_every_claim_of_time_names_its_links():
   config = made_up.config()
   config.fast.sizes = made_up.SIZES
   found = made_up.findings(made_up.timings(_seconds, _OURS), config)
@@ -156,7 +156,7 @@ def test_the_model_is_confirmed_on_times_that_obey_it():
   assert claims["model-networks"].holds is None
 
 
-def test_trap_9_the_model_is_judged_by_what_it_has_not_seen():
+def test_trap_09_the_model_is_judged_by_what_it_has_not_seen():
   """A held-out size that disobeys is not fitted, and refutes."""
 
   def seconds(name, size):

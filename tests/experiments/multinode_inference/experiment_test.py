@@ -1,10 +1,6 @@
 """The experiment as a user runs it."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,32 +11,16 @@ from experiments.multinode_inference import config as config_lib
 from experiments.multinode_inference.configs import full, laptop, smoke
 from research import runs
 from research.runs import claims as ledger
-from research.runs import errors, golden
+from research.runs import errors
+from tests.experiments import binary
 
-ROOT = pathlib.Path(__file__).parents[3]
-GOLDEN = ROOT / "tests/golden/claims/multinode_inference.json"
-
-
-def _run(workdir, *flags) -> subprocess.CompletedProcess[str]:
-  command = [sys.executable, "-m", "experiments.multinode_inference.main"]
-  config = "experiments/multinode_inference/configs/smoke.py"
-  return subprocess.run(
-    [*command, f"--config={config}", f"--workdir={workdir}", *flags],
-    cwd=ROOT,
-    env=os.environ,
-    capture_output=True,
-    text=True,
-    timeout=200,
-  )
+SLUG = "multinode_inference"
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
   """A finished smoke run."""
-  workdir = tmp_path_factory.mktemp("smoke")
-  done = _run(workdir)
-  assert done.returncode == 0, done.stderr
-  return workdir
+  return binary.finished(SLUG, tmp_path_factory)
 
 
 def test_leaves_what_the_contract_names(finished):
@@ -62,10 +42,7 @@ def _notes(workdir) -> str:
 
 
 def test_claims_are_golden(finished, request):
-  result = ledger.load(finished / "result.json")
-  if request.config.getoption("--update-golden"):
-    golden.update_golden(result, GOLDEN)
-  assert golden.check_golden(result, GOLDEN) == []
+  result = binary.golden_claims(SLUG, finished, request)
   assert all(claim.holds is None for claim in result.claims[:-3])
 
 
@@ -127,7 +104,7 @@ def test_a_size_in_bytes_of_one_latency():
   assert links.scaled(125_000) == pytest.approx(1 / 50)
 
 
-def test_trap_7_rounding_is_that_of_every_step(tmp_path):
+def test_trap_07_rounding_is_that_of_every_step(tmp_path):
   settings = config_lib.Accuracy(ranks=(4, 64), numbers=512, draws=2)
   context = runs.Context(runs.Workdir(tmp_path))
   errors_by = accuracy.run(settings, context, seed=0)

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from experiments import timed_claims
 from experiments.pccl import analysis, claims
 from tests.experiments.pccl import made_up
 
@@ -100,7 +101,7 @@ def test_disturbed_calls_are_not_judged():
   for claim in found.values():
     assert claim.holds is None
     assert claim.measured is not None
-    assert claims.CONTENDED in claim.note
+    assert timed_claims.CONTENDED in claim.note
 
 
 def test_without_links_nothing_is_judged_and_the_reason_is_said():

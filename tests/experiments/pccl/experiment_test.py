@@ -2,10 +2,6 @@
 
 import dataclasses
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
 
@@ -15,35 +11,17 @@ from experiments.pccl import study
 from experiments.pccl.configs import full, laptop, smoke
 from research import runs
 from research.runs import claims as ledger
-from research.runs import errors, golden
+from research.runs import errors
+from tests.experiments import binary
 from tests.experiments.pccl import made_up
 
-ROOT = pathlib.Path(__file__).parents[3]
-GOLDEN = ROOT / "tests/golden/claims/pccl.json"
-
-
-def _run(workdir, *flags) -> subprocess.CompletedProcess[str]:
-  config = "experiments/pccl/configs/smoke.py"
-  return subprocess.run(
-    [
-      *(sys.executable, "-m", "experiments.pccl.main"),
-      *(f"--config={config}", f"--workdir={workdir}", *flags),
-    ],
-    cwd=ROOT,
-    env=os.environ,
-    capture_output=True,
-    text=True,
-    timeout=200,
-  )
+SLUG = "pccl"
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
   """A finished smoke run."""
-  workdir = tmp_path_factory.mktemp("smoke")
-  done = _run(workdir)
-  assert done.returncode == 0, done.stderr
-  return workdir
+  return binary.finished(SLUG, tmp_path_factory)
 
 
 def test_leaves_what_the_contract_names(finished):
@@ -67,10 +45,7 @@ def test_leaves_what_the_contract_names(finished):
 
 
 def test_claims_are_golden(finished, request):
-  result = ledger.load(finished / "result.json")
-  if request.config.getoption("--update-golden"):
-    golden.update_golden(result, GOLDEN)
-  assert golden.check_golden(result, GOLDEN) == []
+  result = binary.golden_claims(SLUG, finished, request)
   for claim in result.claims:  # too few calls to judge a time by
     assert claim.holds is None or not claim.time_dependent
 
@@ -93,15 +68,6 @@ def test_without_links_it_trains_on_plain_processes(tmp_path, monkeypatch):
   assert result.bench == ()
   figures = [path.name for path in (tmp_path / "figures").iterdir()]
   assert figures == ["01-bytes.svg"]
-
-
-def test_wrong_elements_end_the_run(tmp_path, monkeypatch):
-  row = made_up.findings(lambda *_: 1.0).swept[0].cells.cells["ring", 32 * 1024]
-  bad = dataclasses.replace(row, wrong=3)
-  monkeypatch.setattr(emulated_links, "timings", lambda *_, **__: [bad])
-  context = runs.Context(runs.Workdir(tmp_path))
-  with pytest.raises(RuntimeError, match="by ring, .* got 3 wrong elements"):
-    study.sweep(smoke.get_config(), context)
 
 
 def test_every_config_fits_together():

@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 from absl import logging
 
-from kernels_pallas.threshold_attention import api, result
+from kernels_pallas import implementations
+from kernels_pallas.threshold_attention import api
 from tests.kernels_pallas.threshold_attention import cases
 
 
 def _refuse(*args, **kwargs):
-  raise result.UnsupportedError("got a whim, expected reason")
+  raise implementations.UnsupportedError("got a whim, expected reason")
 
 
 def test_takes_xla_with_a_line_in_the_log(caplog, monkeypatch):
   args = cases.make([40])[:6]
   monkeypatch.setattr(logging.get_absl_logger(), "propagate", True)
-  monkeypatch.setattr(logging, "_log_counter_per_token", {})  # it comes once
+  implementations._say_once.cache_clear()
   with caplog.at_level("INFO", logger="absl"):
     got = api.threshold_attention(*args)
   assert 'takes "xla": the backend is cpu, not gpu' in caplog.text
@@ -32,7 +33,9 @@ def test_tries_in_order(monkeypatch):
   monkeypatch.setitem(api.IMPLEMENTATIONS, "triton", _refuse)
   got = api.threshold_attention(*args, implementation=("triton", "xla"))
   assert got.kept.shape == (1, 1, 4)
-  with pytest.raises(result.UnsupportedError, match="triton: got a whim"):
+  with pytest.raises(
+    implementations.UnsupportedError, match="triton: got a whim"
+  ):
     api.threshold_attention(*args, implementation="triton")
 
 

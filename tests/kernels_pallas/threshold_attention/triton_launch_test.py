@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kernels_pallas import implementations
 from kernels_pallas.threshold_attention import (
-  result,
   triton,
   triton_launch,
   triton_one_pass,
@@ -46,7 +46,7 @@ def test_trap_14_offsets_beyond_32_bits_are_refused(attend):
     like((1, 1), jnp.int32),
   )
   message = "got a pool of 2147483648 and scores of .* divide the pool"
-  with pytest.raises(result.UnsupportedError, match=message):
+  with pytest.raises(implementations.UnsupportedError, match=message):
     jax.eval_shape(functools.partial(attend, scale=1.0, sinks=0), *args)
 
 
@@ -62,7 +62,7 @@ def test_trap_14_offsets_beyond_32_bits_are_refused(attend):
 )
 def test_sizes_that_do_not_lower_are_refused(attend, change, message):
   case = cases.make([40], **change)
-  with pytest.raises(result.UnsupportedError, match=message):
+  with pytest.raises(implementations.UnsupportedError, match=message):
     attend(*case, scale=1.0, sinks=0, interpret=True)
 
 

@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels_pallas import testing
+from kernels_pallas import implementations, testing
 from kernels_pallas.threshold_attention import (
   api,
-  result,
   triton_launch,
   triton_one_pass,
 )
@@ -141,7 +140,9 @@ def test_peaked_heads():
 
 def test_a_function_as_threshold_is_refused():
   case = cases.make([40])
-  with pytest.raises(result.UnsupportedError, match="one pass has no scores"):
+  with pytest.raises(
+    implementations.UnsupportedError, match="one pass has no scores"
+  ):
     api.threshold_attention(
       *case[:5], lambda scores: scores.log_max, implementation="triton_one_pass"
     )
