@@ -92,14 +92,20 @@ def test_equals_decoding_step_by_step(name):
   np.testing.assert_allclose(counts.mass, steps.mass[late].sum(0), rtol=1e-5)
 
 
-def test_trap_08_the_kept_mass_divides_or_does_not():
+@pytest.mark.parametrize("renormalise", [False, True])
+def test_trap_08_the_kept_mass_divides_or_does_not(renormalise):
   spec = teacher_forced.TeacherForced(
-    rules.TopK(3), exact_steps=EXACT, renormalise=False
+    rules.TopK(3), exact_steps=EXACT, renormalise=renormalise
   )
   heads = _heads()
   np.testing.assert_allclose(
     _attend(spec, *heads)[0], _by_steps(spec, *heads)[0], atol=2e-6
   )
+  weights = _attend(spec, *heads[:2], jnp.ones_like(heads[2]))[0][:, EXACT:]
+  if renormalise:
+    np.testing.assert_allclose(weights, 1, rtol=1e-5)
+  else:
+    assert (np.asarray(weights) < 0.99).any()
 
 
 def test_trap_11_budgets_exclude_exact_rows():
