@@ -57,9 +57,10 @@ lock: ## resolve pyproject.toml into requirements.lock again
 	  '$(PYTHON)' -m venv "$$tools" && \
 	  "$$tools/bin/python" $(PIP_INSTALL) uv && uv=$$tools/bin/uv; \
 	fi && \
-	$$uv --quiet pip compile pyproject.toml --extra tune --extra viz --extra dev \
-	  --universal --generate-hashes --no-emit-index-url --no-header \
-	  --python-version 3.11 -o requirements.lock
+	$$uv --quiet pip compile pyproject.toml --extra epidemics --extra tune \
+	  --extra viz --extra dev --universal --generate-hashes \
+	  --no-emit-index-url --no-header --python-version 3.11 \
+	  -o requirements.lock
 
 clean: ## remove environments, caches and out/ (downloads stay)
 	rm -rf .venv .venv-peers .venv-gpucc build dist out .pytest_cache .ruff_cache \

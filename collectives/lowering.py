@@ -4,6 +4,7 @@ Who reads and writes which slots is settled when the program is traced; at run
 time a rank only looks its offsets up in constant tables.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -15,6 +16,7 @@ from collectives import schedule as sched
 from collectives.window import Window
 
 Combine = Callable[[jax.Array, jax.Array], jax.Array]
+Action = Callable[[Window], Window]
 
 
 def run(
@@ -41,33 +43,40 @@ def run(
     An array like `x`, all blocks `[ranks, ...]`, or the block of this rank.
   """
   ranks = _Ranks(schedule, axes, combine)
-  plan = _plan(schedule, native)
+  plan = _plan(ranks, native)
   chunks = _pack(ranks, x, native)
-  turn, total = _turn(schedule)
   for tick in schedule.timeline():
     for chunk, index in tick:
-      action = plan[index]
-      if isinstance(action, list):
-        if index == turn:
-          chunks[chunk] = chunks[chunk].only(total)
-        chunks[chunk] = ranks.advance(chunks[chunk], action)
-      elif action == "reduce_scatter":
-        chunks[chunk] = ranks.scatter(chunks[chunk])
-      elif action == "all_gather":
-        chunks[chunk] = ranks.gather(chunks[chunk])
+      for action in plan[index]:
+        chunks[chunk] = action(chunks[chunk])
   return _unpack(ranks, chunks, x)
 
 
-def _plan(
-  schedule: sched.Schedule, native: bool
-) -> list[str | list[sched.Permutation] | None]:
-  """What to do at each step; a native phase is done at its first."""
-  plan = []
+def _plan(ranks: "_Ranks", native: bool) -> list[list[Action]]:
+  """What to do at each step; a native phase is done at its first.
+
+  Between the local phases a rank has only its own run of slots at hand.
+  """
+  schedule = ranks.schedule
+  turn, total = _turn(schedule)
+  vendor = {"reduce_scatter": ranks.scatter, "all_gather": ranks.gather}
+  plan: list[list[Action]] = []
   for phase in schedule.phases:
+    first = len(plan)
     if native and phase.native:
-      plan += [phase.native] + [None] * (len(phase.steps) - 1)
-    else:
-      plan += map(sched.permutations, phase.steps)
+      plan += [[vendor[phase.native]], *([] for _ in phase.steps[1:])]
+      continue
+    for step in phase.steps:
+      moves = sched.permutations(step)
+      plan.append([functools.partial(ranks.advance, moves=moves)])
+    if turn is not None and first <= turn < len(plan):
+      keep = functools.partial(ranks.only, slots=total, whole=not native)
+      plan[turn].insert(0, keep)
+    elif phase.native == "all_gather" and turn is None:
+      keep = functools.partial(ranks.only, slots=ranks.run(), whole=True)
+      plan[first].insert(0, keep)
+    if phase.native == "reduce_scatter":
+      plan[-1].append(ranks.narrow)
   return plan
 
 
@@ -132,6 +141,32 @@ class _Ranks:
     )
     return self.window(rows, start)
 
+  def run(self) -> np.ndarray:
+    """The slots that a local reduce-scatter leaves to each rank."""
+    width = self.schedule.slots // self.local
+    return self._place[:, None] * width + np.arange(width)
+
+  def narrow(self, window: Window) -> Window:
+    """Leaves the slots of `run`."""
+    run = self.run()
+    everyone = np.arange(self.size)
+    rows = window.read(window.table(everyone, run), everyone)
+    return self.window(rows, run[:, 0])
+
+  def only(self, window: Window, slots: np.ndarray, whole: bool) -> Window:
+    """Zeros but for some slots of every rank, in a window of all slots or not.
+
+    What else was written need then not be kept up.
+    """
+    everyone = np.arange(self.size)
+    values = window.read(window.table(everyone, slots), everyone)
+    start, size = window.start, len(window.rows)
+    if whole:
+      start, size = np.zeros_like(start), self.schedule.slots
+    zeros = jnp.zeros((size, values.shape[1]), values.dtype)
+    fresh = self.window(zeros, start)
+    return fresh.write(fresh.table(everyone, slots), values)
+
   def advance(
     self, window: Window, moves: Sequence[sched.Permutation]
   ) -> Window:
@@ -180,9 +215,9 @@ def _pack(ranks: _Ranks, x: jax.Array, native: bool) -> list[Window]:
       blocks = grid.swapaxes(0, 1).reshape(blocks.shape)
     parts = blocks.reshape(ranks.size, schedule.chunks, -1)
     return [ranks.window(parts[:, i], whole) for i in range(schedule.chunks)]
-  # An all-gather that ends natively has only its node's run until then.
+  # An all-gather that ends within nodes has only its own run until then.
   width = schedule.slots
-  if native and any(phase.native for phase in schedule.phases):
+  if any(phase.native for phase in schedule.phases):
     width //= ranks.local
   start = ranks.slots // width * width
   parts = _pad(x.reshape(1, -1), schedule.chunks).reshape(

@@ -87,13 +87,12 @@ def _add(a: jax.Array, b: jax.Array) -> jax.Array:
   return total
 
 
-def _run(x, *, collective, combine, axes, algorithm, chunks):
+def _run(x, *, collective, combine, axes, algorithm, chunks, native):
   if not x.size:  # nothing to send, and XLA refuses to gather it
     ranks = (grid_of(axes).size,) if collective == "all_gather" else ()
     shape = x.shape[1:] if collective == "reduce_scatter" else x.shape
     return jnp.zeros(ranks + shape, x.dtype)
   schedule = _schedule(collective, algorithm, grid_of(axes), chunks)
-  native = combine is _add
   return lowering.run(schedule, x, axes, combine, native=native)
 
 
@@ -130,8 +129,17 @@ def _primitive(name, collective, combine, abstract_eval) -> core.Primitive:
   primitive = core.Primitive(name)
   primitive.def_abstract_eval(abstract_eval)
   run = functools.partial(_run, collective=collective, combine=combine)
-  primitive.def_impl(run)
-  mlir.register_lowering(primitive, mlir.lower_fun(run, multiple_results=False))
+  own, native = (functools.partial(run, native=n) for n in (False, True))
+  if combine is not _add:  # the vendor's reduce-scatter is a sum
+    native = own
+  primitive.def_impl(native)
+  mlir.register_lowering(
+    primitive, mlir.lower_fun(native, multiple_results=False)
+  )
+  # Within a node gloo's collectives take longer than permutations do.
+  mlir.register_lowering(
+    primitive, mlir.lower_fun(own, multiple_results=False), platform="cpu"
+  )
   return primitive
 
 

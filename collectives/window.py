@@ -55,17 +55,6 @@ class Window:
     kept = tuple(w for w in self.writes if not _contains(table, w[0]))
     return dataclasses.replace(self, writes=(*kept, (table, values)))
 
-  def only(self, slots: np.ndarray) -> "Window":
-    """Returns a window of zeros but for some slots of every rank.
-
-    What else was written need then not be kept up.
-    """
-    everyone = np.arange(len(self.start))
-    table = self.table(everyone, slots)
-    values = self.read(table, everyone)
-    zeros = dataclasses.replace(self, rows=jnp.zeros_like(self.rows), writes=())
-    return zeros.write(table, values)
-
   def settle(self) -> jax.Array:
     """All rows, with what was written."""
     rows = self.rows

@@ -128,8 +128,14 @@ def _double_form(grid: sched.Grid):
 
 
 def _rabenseifner_form(grid: sched.Grid):
+  """Halves with the nearest rank first: half the buffer stays in the node."""
   core = core_size(grid.size)
-  steps = gather(core)
+  bits = core.bit_length() - 1
+
+  def mirrored(rank: int) -> int:
+    return int(f"{rank:0{bits}b}"[::-1], 2) if bits else rank
+
+  steps = sched.place(gather(core), mirrored, lambda slot: (slot,))
   steps = fold(sched.reverse(steps) + steps, grid.size, core)
   return core, (sched.Phase("scatter, gather", "node", steps),)
 

@@ -39,7 +39,7 @@ SIZES = tuple(3072 * factor for factor in (1, 8, 64, 256, 1024, 2048))
 _NATIVE: dict[tuple[str, sched.Collective], tuple[str, bool]] = {
   ("ring", "all_reduce"): ("lr", True),
   ("recursive_doubling", "all_reduce"): ("rdb", True),
-  ("rabenseifner", "all_reduce"): ("rab_rdb", False),
+  ("rabenseifner", "all_reduce"): ("rab_rdb", True),
   ("ring", "all_gather"): ("NTSLR", True),
   ("bruck", "all_gather"): ("bruck", True),
   ("recursive", "all_gather"): ("rdb", True),

@@ -30,8 +30,8 @@ def _closed(name, collective, grid):
   if name == "recursive_doubling":
     return outer, outer * local, inner, inner, logs
   if name == "rabenseifner":
-    far = 2 * local * (p - local) / p
-    return 2 * outer, far, 2 * inner, 2 * (local - 1) / p, (p - 1) / p
+    far = 2 * (nodes - 1) / nodes  # all ranks of a node, 1/G of the buffer each
+    return 2 * outer, far, 2 * inner, 2 * (local - 1) / local, (p - 1) / p
   ring = (local - 1) / local
   if name == "nvrar":
     return outer, outer, 2 * (local - 1), 2 * ring, ring + outer / local
