@@ -57,7 +57,7 @@ lock: ## resolve pyproject.toml into requirements.lock again
 	  '$(PYTHON)' -m venv "$$tools" && \
 	  "$$tools/bin/python" $(PIP_INSTALL) uv && uv=$$tools/bin/uv; \
 	fi && \
-	$$uv --quiet pip compile pyproject.toml --extra epidemics --extra tune \
+	$$uv --quiet pip compile pyproject.toml --extra parquet --extra tune \
 	  --extra viz --extra dev --universal --generate-hashes \
 	  --no-emit-index-url --no-header --python-version 3.11 \
 	  -o requirements.lock

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from collectives import algorithms, dispatch, primitives
+from collectives import algorithms, dispatch, kernels, primitives
 from collectives import schedule as sched
 
 Axes = str | Sequence[str]
@@ -37,8 +37,9 @@ def all_reduce(
       whose ranks are then in row-major order.
     op: `"sum"`, `"max"` or `"mean"`.
     algorithm: a name of `algorithms.names("all_reduce")`, `"xla"` for what
-      `lax` does, or `"auto"` for what `collectives.dispatch` takes for arrays
-      of such bytes on so many ranks.
+      `lax` does, `"auto"` for what `collectives.dispatch` takes for arrays of
+      such bytes on so many ranks, or `"nvrar_kernel"`: NVRAR as one kernel, on
+      GPUs that reach each other's memory, and `lax.psum` elsewhere.
     accumulate: dtype in which it sends and adds, e.g. float32 for bfloat16 (at
       twice the bytes); by default that of `x`. The result has the dtype of `x`.
     chunks: pieces that follow one another through the steps, so that one is
@@ -67,7 +68,7 @@ def all_reduce(
   """
   if op not in ("sum", "max", "mean"):
     raise ValueError(f"op: got {op!r}, expected 'sum', 'max' or 'mean'")
-  axes = _check("all_reduce", axes, algorithm, chunks)
+  axes = _check("all_reduce", axes, algorithm, chunks, op)
   size = primitives.grid_of(axes).size
 
   def reduce(leaf):
@@ -75,6 +76,8 @@ def all_reduce(
     dtype = leaf.dtype
     wide = _widen(leaf, accumulate)
     name = _algorithm("all_reduce", algorithm, wide, axes)
+    if name in kernels.names("all_reduce"):
+      kernels.check_dtype(name, wide)
     if name == "xla" and wide.size:
       total = (lax.pmax if op == "max" else lax.psum)(wide, axes)
     else:
@@ -193,7 +196,11 @@ def reduce_scatter(
 
 
 def _check(
-  collective: sched.Collective, axes: Axes, algorithm: str, chunks: int
+  collective: sched.Collective,
+  axes: Axes,
+  algorithm: str,
+  chunks: int,
+  op: str = "sum",
 ) -> tuple[str, ...]:
   """Raises on what does not depend on arrays; returns the axes as a tuple."""
   axes = (axes,) if isinstance(axes, str) else tuple(axes)
@@ -210,7 +217,11 @@ def _check(
     raise ValueError(f"chunks: got {chunks}, expected 1 or more")
   if algorithm in ("xla", "auto"):
     return axes
-  found = algorithms.find(algorithm, collective)
+  own = kernels.names(collective)
+  if algorithm in own:
+    kernels.check(algorithm, axes, op=op, chunks=chunks)
+    return axes
+  found = algorithms.find(algorithm, collective, also=("auto", "xla", *own))
   if found.hierarchical and len(axes) != 2:
     raise ValueError(
       f"{algorithm} has two levels: got axes {axes}, expected a pair such as "

@@ -116,9 +116,7 @@ def count(
 
 def _loads(step: sched.Step, grid: sched.Grid) -> tuple[float, ...]:
   """Slots through the busiest node, of the busiest rank, and reduced."""
-  src, dst, slots, reduced = np.array(
-    [(s, d, len(k), len(k) * (a == "reduce")) for s, d, k, a in step]
-  ).T
+  src, dst, slots, reduced = sched.columns(step)
   between = src // grid.local != dst // grid.local
 
   def busiest(place, weights):
@@ -127,7 +125,7 @@ def _loads(step: sched.Step, grid: sched.Grid) -> tuple[float, ...]:
   return (
     max(busiest(at // grid.local, slots * between) for at in (src, dst)),
     max(busiest(at, slots * ~between) for at in (src, dst)),
-    busiest(dst, reduced),
+    busiest(dst, slots * reduced),
   )
 
 

@@ -64,7 +64,8 @@ def _plan(ranks: "_Ranks", native: bool) -> list[list[Action]]:
   for phase in schedule.phases:
     first = len(plan)
     if native and phase.native:
-      plan += [[vendor[phase.native]], *([] for _ in phase.steps[1:])]
+      plan.append([vendor[phase.native]])
+      plan.extend([] for _ in phase.steps[1:])
       continue
     for step in phase.steps:
       moves = sched.permutations(step)

@@ -14,7 +14,7 @@ from jax import lax
 from jax.extend import core
 from jax.interpreters import ad, batching, mlir
 
-from collectives import algorithms, lowering
+from collectives import algorithms, kernels, lowering
 from collectives import schedule as sched
 
 
@@ -92,6 +92,8 @@ def _run(x, *, collective, combine, axes, algorithm, chunks, native):
     ranks = (grid_of(axes).size,) if collective == "all_gather" else ()
     shape = x.shape[1:] if collective == "reduce_scatter" else x.shape
     return jnp.zeros(ranks + shape, x.dtype)
+  if algorithm == kernels.NVRAR_KERNEL:
+    return kernels.all_reduce(x, axes)
   schedule = _schedule(collective, algorithm, grid_of(axes), chunks)
   return lowering.run(schedule, x, axes, combine, native=native)
 

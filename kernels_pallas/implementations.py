@@ -21,17 +21,17 @@ def first(
   implementation: str | Sequence[str] | None,
   call: Callable[[_Run], _Result],
   *,
-  gpu: str,
+  gpu: Sequence[str],
 ) -> _Result:
   """Calls the first implementation that takes the arguments.
 
   Args:
     entry: name of the function that users call, for the log.
     known: implementations by name, `"xla"` among them.
-    implementation: a name, or several in order of preference; by default that
+    implementation: a name, or several in order of preference; by default those
       for GPUs on a GPU, and else XLA, with a line in the log.
     call: runs one.
-    gpu: the name of the default on a GPU.
+    gpu: the names to try first on a GPU.
 
   Returns:
     What `call` returns.
@@ -44,7 +44,7 @@ def first(
     >>> def refuse():
     ...   raise UnsupportedError("got a whim")
     >>> known = {"xla": lambda: 1, "own": refuse}
-    >>> first("sum", known, ("own", "xla"), lambda run: run(), gpu="own")
+    >>> first("sum", known, ("own", "xla"), lambda run: run(), gpu=["own"])
     1
   """
   refused = []
@@ -67,12 +67,12 @@ def _names(
   entry: str,
   known: Mapping[str, Callable],
   implementation: str | Sequence[str] | None,
-  gpu: str,
+  gpu: Sequence[str],
 ) -> Sequence[str]:
   """The implementations to try, in order."""
   if implementation is None:
     if jax.default_backend() == "gpu":
-      return (gpu, "xla")
+      return (*gpu, "xla")
     _say_once(entry, jax.default_backend())
     return ("xla",)
   if isinstance(implementation, str):

@@ -1,6 +1,7 @@
 """The algorithms, by name."""
 
 import difflib
+from collections.abc import Sequence
 
 from collectives import schedule as sched
 from collectives.algorithms import (
@@ -41,8 +42,15 @@ def names(collective: sched.Collective) -> list[str]:
   return [name for name, one in ALGORITHMS.items() if collective in one.forms]
 
 
-def find(name: str, collective: sched.Collective) -> Algorithm:
+def find(
+  name: str, collective: sched.Collective, *, also: Sequence[str] = ("xla",)
+) -> Algorithm:
   """Returns an algorithm.
+
+  Args:
+    name: its name.
+    collective: what it is to compute.
+    also: other names that a caller takes, for the error.
 
   Raises:
     ValueError: if there is none of that name, or it computes something else.
@@ -56,7 +64,7 @@ def find(name: str, collective: sched.Collective) -> Algorithm:
   """
   if name in names(collective):
     return ALGORITHMS[name]
-  choice = ["xla", *names(collective)]
+  choice = [*also, *names(collective)]
   close = difflib.get_close_matches(name, choice, n=1)
   hint = f"; did you mean {close[0]!r}?" if close else ""
   raise ValueError(

@@ -20,17 +20,7 @@ def gather(size: int) -> tuple[sched.Step, ...]:
   held = 1
   while held < size:
     count = min(held, size - held)
-    steps.append(
-      tuple(
-        sched.Transfer(
-          rank,
-          (rank - held) % size,
-          tuple((rank + i) % size for i in range(count)),
-          "copy",
-        )
-        for rank in range(size)
-      )
-    )
+    steps.append(sched.Shift(size, -held, tuple(range(count)), "copy"))
     held += count
   return tuple(steps)
 

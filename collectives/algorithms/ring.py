@@ -10,15 +10,11 @@ def gather(size: int) -> tuple[sched.Step, ...]:
   """All-gather: each rank hands on what it received last.
 
   Example:
-    >>> gather(2)[0]
-    (Transfer(src=0, dst=1, slots=(0,), action='copy'), Transfer(src=1, ...
+    >>> gather(3)[1][0]
+    Transfer(src=0, dst=1, slots=(2,), action='copy')
   """
   return tuple(
-    tuple(
-      sched.Transfer(rank, (rank + 1) % size, ((rank - step) % size,), "copy")
-      for rank in range(size)
-    )
-    for step in range(size - 1)
+    sched.Shift(size, 1, (-step,), "copy") for step in range(size - 1)
   )
 
 

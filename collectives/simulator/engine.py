@@ -11,6 +11,7 @@ import dataclasses
 import heapq
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import jaxtyping
 import numpy as np
@@ -129,8 +130,8 @@ class _Simulation:
       gone = self._flows[through]
       keep = ~through
       self._flows, self._left = self._flows[keep], self._left[keep]
-      for tick in np.unique(gone[:, 0]).tolist():
-        self._arrive(tick, gone[gone[:, 0] == tick, 1])
+      for tick, which in _groups(gone[:, 0], gone[:, 1]):
+        self._arrive(tick, which)
     while self._timers and self._timers[0][0] <= until:
       _, _, kind, tick, who = heapq.heappop(self._timers)
       if kind == "flow":
@@ -148,15 +149,14 @@ class _Simulation:
   def _after(self, delays, kind: str, tick: int, who: np.ndarray) -> None:
     """Sets a timer for each group of `who` that has the same delay."""
     delays = np.broadcast_to(delays, who.shape)
-    for delay in np.unique(delays):
+    for delay, group in _groups(delays, who):
       entry = (self._now + delay, next(self._order), kind, tick)
-      heapq.heappush(self._timers, (*entry, who[delays == delay]))
+      heapq.heappush(self._timers, (*entry, group))
 
   def _next_tick(self, ranks: np.ndarray) -> None:
     """Ranks that are done with a tick begin the next one, or end."""
     self._at[ranks] += 1
-    for number in np.unique(self._at[ranks]).tolist():
-      group = ranks[self._at[ranks] == number]
+    for number, group in _groups(self._at[ranks], ranks):
       tick = self._load(number)
       if tick is None:
         self._finished[group] = self._now
@@ -212,8 +212,9 @@ class _Simulation:
     tick = self._ticks[number]
     tick.under_way -= len(which)
     ends = np.concatenate([tick.src[which], tick.dst[which]])
-    self._pending -= np.bincount(ends, minlength=len(self._at))
-    ranks = np.unique(ends)
+    done = np.bincount(ends, minlength=len(self._at))
+    self._pending -= done
+    ranks = np.flatnonzero(done)
     self._go_on(number, ranks[self._pending[ranks] == 0])
 
   def _go_on(self, number: int, ranks: np.ndarray) -> None:
@@ -222,3 +223,14 @@ class _Simulation:
     self._after(tick.work[ranks], "next", number, ranks)
     if tick.present.all() and not tick.under_way:
       del self._ticks[number]
+
+
+def _groups(
+  keys: np.ndarray, values: np.ndarray
+) -> Iterator[tuple[Any, np.ndarray]]:
+  """Yields each key, in order, with its values; mostly there is one."""
+  if len(keys) and (keys == keys[0]).all():
+    yield keys[0].item(), values
+    return
+  for key in np.unique(keys).tolist():
+    yield key, values[keys == key]

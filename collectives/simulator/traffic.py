@@ -62,7 +62,7 @@ def ticks(
     src, dst, slots, reduced = (
       np.concatenate(part)
       for part in zip(
-        *(_arrays(steps[index]) for _, index in pairs), strict=True
+        *(sched.columns(steps[index]) for _, index in pairs), strict=True
       )
     )
     leaves = network.leaves(src, dst)
@@ -81,13 +81,3 @@ def ticks(
       np.zeros(size, bool),
       len(src),
     )
-
-
-def _arrays(step: sched.Step) -> tuple[np.ndarray, ...]:
-  src, dst, slots, actions = zip(*step, strict=True)
-  return (
-    np.array(src),
-    np.array(dst),
-    np.fromiter(map(len, slots), float, len(slots)),
-    np.fromiter((a == "reduce" for a in actions), bool, len(actions)),
-  )

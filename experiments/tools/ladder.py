@@ -3,25 +3,31 @@
   python -m experiments.tools.ladder
 
 Every shape of `threshold_attention.shapes` is checked against the reference and
-timed beside JAX's own attention and beside a plain read of the same bytes. The
-result is `results/gpu-<device>.json`. Without a GPU it says so, and measures
-nothing: the tests of `kernels_pallas` prove what can be proved there.
+timed beside JAX's own attention and beside a plain read of the same bytes;
+every shape of `hierarchical_all_reduce.shapes`, on two GPUs or more, against
+numpy's sum and beside `lax.psum`. The result is `results/gpu-<device>.json`.
+Without a GPU it says so, and measures nothing: the tests of `kernels_pallas`
+prove what can be proved there.
 """
 
-import dataclasses
 import json
 import pathlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import rich.console
 from absl import flags
 
-from experiments.tools import ladder_cases
-from kernels_pallas.threshold_attention import shapes
+from experiments.tools import (
+  ladder_all_reduce,
+  ladder_attention,
+  ladder_rungs,
+)
+from kernels_pallas.hierarchical_all_reduce import shapes as reduced
+from kernels_pallas.threshold_attention import shapes as attended
 from research import runs
 from research.cluster import probe
 from research.telemetry import bench, bench_table
@@ -47,13 +53,17 @@ def main(argv: Sequence[str]) -> int:
       soft_wrap=True,
     )
     return 0
-  report = climb(shapes.SHAPES, ladder_cases.KERNELS, console)
+  # First what is over soon where there is one GPU.
+  rungs = ladder_all_reduce.rungs(reduced.SHAPES)
+  rungs += ladder_attention.rungs(attended.SHAPES)
+  report = climb(rungs, console)
   report["device"] = device
   path = report_path(pathlib.Path(_REPORT_DIR.value), device)
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
   console.print(f"wrote {path}")
-  return 0 if all(row["holds"] for row in report["checks"]) else 1
+  wrong = [row for row in report["checks"] if row["holds"] is False]
+  return 1 if wrong else 0
 
 
 def find_gpu() -> str | None:
@@ -79,18 +89,16 @@ def report_path(folder: pathlib.Path, device: str) -> pathlib.Path:
 
 
 def climb(
-  chosen: Sequence[shapes.Shape],
-  kernels: ladder_cases.Kernels,
+  rungs: Sequence[ladder_rungs.Rung],
   console: rich.console.Console,
   *,
   rounds: int = _ROUNDS,
   most_seconds: float = _MOST_SECONDS,
 ) -> dict[str, Any]:
-  """Checks every shape, then times those of one query a row.
+  """Checks the kernels at every shape, and times them.
 
   Args:
-    chosen: the shapes.
-    kernels: implementations by name.
+    rungs: operations and shapes.
     console: where rows are shown as they come.
     rounds: timed rounds.
     most_seconds: after which shapes are left out, and listed.
@@ -102,22 +110,21 @@ def climb(
   checks: list[dict[str, Any]] = []
   timed: list[dict[str, Any]] = []
   late: list[str] = []
-  for shape in chosen:
+  for rung in rungs:
     if time.perf_counter() - start > most_seconds:
-      late.append(shape.name)
+      late.append(rung.name)
       continue
-    inputs = ladder_cases.make(shape)
-    for row in ladder_cases.check(inputs, kernels):
-      checks.append({"shape": shape.name, **row})
-      console.print(_line(checks[-1]), markup=False)
-    if shape.queries == 1:
-      rows = _bench(inputs, kernels, rounds)
-      console.print(f"[bold]{shape.name}[/bold]", bench_table.table(rows))
-      timed += [row.to_json() | {"shape": shape.name} for row in rows]
+    for row in rung.checks():
+      console.print(_line(rung, row), markup=False)
+      checks.append({"shape": rung.name, **row._asdict()})
+    if candidates := rung.candidates():
+      rows = _bench(candidates, rounds)
+      console.print(f"[bold]{rung.name}[/bold]", bench_table.table(rows))
+      timed += [row.to_json() | {"shape": rung.name} for row in rows]
   return {
     "command": _COMMAND,
     "machine": probe.machine(),
-    "shapes": {x.name: dataclasses.asdict(x) for x in chosen},
+    "shapes": {x.name: {"operation": x.operation, **x.sizes} for x in rungs},
     "checks": checks,
     "bench": timed,
     "out_of_time": late,
@@ -125,19 +132,23 @@ def climb(
 
 
 def _bench(
-  inputs: ladder_cases.Inputs, kernels: ladder_cases.Kernels, rounds: int
+  candidates: Mapping[str, Callable[[], Any]], rounds: int
 ) -> list[bench.BenchResult]:
   return bench.interleave(
-    ladder_cases.candidates(inputs, kernels),
+    candidates,
     rounds=rounds,
-    work=float(ladder_cases.CALLS),
+    work=float(ladder_rungs.CALLS),
     command=_COMMAND,
   )
 
 
-def _line(row: dict[str, Any]) -> str:
-  verdict = "right" if row["holds"] else f"WRONG: {row['error']}"
-  return f"{row['shape']} {row['kernel']}, {row['case']}: {verdict}"
+def _line(rung: ladder_rungs.Rung, row: ladder_rungs.Check) -> str:
+  verdict = {
+    True: "right",
+    False: f"WRONG: {row.error}",
+    None: f"not here: {row.error}",
+  }
+  return f"{rung.name} {row.kernel}, {row.case}: {verdict[row.holds]}"
 
 
 if __name__ == "__main__":

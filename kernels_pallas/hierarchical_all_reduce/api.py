@@ -18,8 +18,9 @@ from kernels_pallas.hierarchical_all_reduce import (
   words,
 )
 from kernels_pallas.hierarchical_all_reduce import plan as plans
+from kernels_pallas.hierarchical_all_reduce.nvshmem import inter_node
 
-Axes = tuple[str, str]
+Axes = tuple[str, ...]
 
 
 def hierarchical_all_reduce(
@@ -29,7 +30,7 @@ def hierarchical_all_reduce(
   across: str = "kernel",
   implementation: str | Sequence[str] | None = None,
 ) -> Shaped[Array, "..."]:
-  r"""Sums over two mesh axes; for use inside `shard_map`.
+  r"""Sums over mesh axes; for use inside `shard_map`.
 
   Each of G local ranks adds up one part within its node, then over N nodes by
   recursive doubling, and hands it to its node: $\log_2 N$ steps of $M/G$ bytes
@@ -38,12 +39,14 @@ def hierarchical_all_reduce(
 
   Args:
     x: float32 or bfloat16, of any shape and length.
-    axes: of nodes, any number, and of the local ranks of a node.
+    axes: of nodes, any number, and of the local ranks of a node; or one axis,
+      of the ranks of one node.
     across: who moves data between nodes: the kernel, with all nodes in one
       peer-to-peer domain, or XLA's collectives.
     implementation: a name of `IMPLEMENTATIONS`, or several in order of
       preference, the next taken where one does not support the arguments. By
-      default the kernel on a GPU and else XLA, with a line in the log.
+      default on a GPU the kernel, else NVSHMEM between nodes if it was started
+      for them, else XLA; elsewhere XLA; with a line in the log.
 
   Returns:
     The sum.
@@ -72,7 +75,7 @@ def hierarchical_all_reduce(
     IMPLEMENTATIONS,
     implementation,
     lambda run: run(x, axes, across),
-    gpu="mosaic_gpu",
+    gpu=("mosaic_gpu", "nvshmem"),
   )
 
 
@@ -97,7 +100,7 @@ def low_latency_all_reduce(
   state: mosaic_gpu_ll.State,
   axes: Axes = ("node", "local"),
 ) -> tuple[Shaped[Array, "..."], mosaic_gpu_ll.State]:
-  """Sums over two mesh axes with the LL protocol; for calls in a loop.
+  """Sums over mesh axes with the LL protocol; for calls in a loop.
 
   As `hierarchical_all_reduce` in every other respect. One state serves arrays
   of one shape, in the same order on all devices; donate it.
@@ -136,14 +139,14 @@ def low_latency_all_reduce(
 
 def _reference(x: jax.Array, axes: Axes, across: str) -> jax.Array:
   del across
-  parts = _divide(x, _layout(x, axes), lax.axis_size(axes[1]))
+  parts = _divide(x, _layout(x, axes), lax.axis_size(axes[-1]))
   dtype = str(x.dtype)
   return _join(reference.all_reduce(parts, _plan(axes), axes, dtype=dtype), x)
 
 
 def _twin(x: jax.Array, axes: Axes, across: str) -> jax.Array:
   del across
-  parts = _divide(x, _layout(x, axes), lax.axis_size(axes[1]))
+  parts = _divide(x, _layout(x, axes), lax.axis_size(axes[-1]))
   dtype = str(x.dtype)
   return _join(twin.all_reduce(parts, _plan(axes), axes, dtype=dtype), x)
 
@@ -154,11 +157,11 @@ def _xla(x: jax.Array, axes: Axes, across: str) -> jax.Array:
 
 
 def _mosaic_gpu(x: jax.Array, axes: Axes, across: str) -> jax.Array:
-  if across == "xla":
+  if across == "xla" and len(axes) == 2:
     return _composed(x, axes)
   domain.check_mesh(axes)
   layout = _layout(x, axes)
-  parts = _divide(x, layout, lax.axis_size(axes[1]))
+  parts = _divide(x, layout, lax.axis_size(axes[-1]))
   total = mosaic_gpu.all_reduce(
     parts, _plan(axes), axes, layout=layout, dtype=str(x.dtype)
   )
@@ -183,6 +186,26 @@ def _composed(x: jax.Array, axes: Axes) -> jax.Array:
   own = words.pack(lax.psum(words.unpack(own, numbers), node))
   own = jnp.broadcast_to(own, scattered.shape)
   return _join(phase(own, "gather"), x)
+
+
+def _nvshmem(x: jax.Array, axes: Axes, across: str) -> jax.Array:
+  """XLA within nodes, puts over the network between them, as in the paper."""
+  del across
+  if len(axes) != 2:
+    raise implementations.UnsupportedError(
+      f"NVSHMEM is for steps between nodes: got axes {axes}, expected a pair "
+      "such as ('node', 'local')"
+    )
+  node, local = axes
+  ranks = lax.axis_size(local)
+  part = jax.ShapeDtypeStruct((max(1, -(-x.size // ranks)),), x.dtype)
+  if reason := inter_node.refusal(part, node):
+    raise implementations.UnsupportedError(reason)
+  flat = jnp.pad(x.reshape(-1), (0, part.size * ranks - x.size))
+  own = lax.psum_scatter(flat, local, tiled=True)
+  own = inter_node.inter_node_all_reduce(own, node)
+  total = lax.all_gather(own, local, tiled=True)
+  return total[: x.size].reshape(x.shape)
 
 
 def _low_latency(x: jax.Array, axes: Axes, across: str) -> jax.Array:
@@ -214,6 +237,7 @@ IMPLEMENTATIONS: dict[str, Callable[[jax.Array, Axes, str], jax.Array]] = {
   "mosaic_gpu": _mosaic_gpu,
   "mosaic_gpu_ll": _low_latency,
   "mosaic_gpu_multimem": _multimem,
+  "nvshmem": _nvshmem,
   "reference": _reference,
   "twin": _twin,
   "xla": _xla,
@@ -222,11 +246,12 @@ IMPLEMENTATIONS: dict[str, Callable[[jax.Array, Axes, str], jax.Array]] = {
 
 def _check(x: jax.Array | jax.ShapeDtypeStruct, axes: Axes) -> None:
   """Raises on arguments that no implementation takes."""
-  bound = jax.sharding.get_abstract_mesh().manual_axes
-  if len(axes) != 2 or len(set(axes)) != 2 or not set(axes) <= set(bound):
+  bound = set(jax.sharding.get_abstract_mesh().manual_axes)
+  distinct = set(axes)
+  if len(axes) not in (1, 2) or len(axes) != len(distinct) or distinct - bound:
     raise ValueError(
-      f"axes: got {axes}, expected a pair such as ('node', 'local') out of "
-      f"those of the shard_map around it {tuple(bound)}"
+      f"axes: got {axes}, expected one, or a pair such as ('node', 'local'), "
+      f"out of those of the shard_map around it {sorted(bound)}"
     )
   if str(x.dtype) not in words.DTYPES:
     raise ValueError(
@@ -235,15 +260,14 @@ def _check(x: jax.Array | jax.ShapeDtypeStruct, axes: Axes) -> None:
 
 
 def _plan(axes: Axes) -> plans.Plan:
-  node, local = axes
-  return plans.Plan(lax.axis_size(node), lax.axis_size(local))
+  return plans.Plan(lax.axis_size(axes[:-1]), lax.axis_size(axes[-1]))
 
 
 def _layout(
   x: jax.Array | jax.ShapeDtypeStruct, axes: Axes
 ) -> mosaic_gpu.Layout:
   count = -(-x.size * x.dtype.itemsize // 4)
-  return mosaic_gpu.divide(count, lax.axis_size(axes[1]))
+  return mosaic_gpu.divide(count, lax.axis_size(axes[-1]))
 
 
 def _divide(

@@ -7,6 +7,8 @@ import numpy as np
 
 from kernels_pallas import implementations
 
+_CAPABILITY = 9.0  # Hopper: what Mosaic GPU compiles for
+
 
 def domain_of(device: Any) -> int:
   """The peer-to-peer domain of a GPU.
@@ -55,7 +57,7 @@ def check_reach(
 
 
 def check_mesh(axes: tuple[str, ...]) -> None:
-  """Raises unless the axes of the `shard_map` around are within reach.
+  """Raises unless the axes of the `shard_map` around can talk in a kernel.
 
   Mosaic takes only meshes whose devices are numbered from 0 in their order, so
   that their domains are known here. Nothing is known when a program is lowered
@@ -65,11 +67,18 @@ def check_mesh(axes: tuple[str, ...]) -> None:
     axes: along which a kernel talks.
 
   Raises:
-    UnsupportedError: a group of ranks lies in several domains.
+    UnsupportedError: a group of ranks lies in several domains, or a GPU is one
+      for which Mosaic does not compile (it would end the process).
   """
   mesh = jax.sharding.get_abstract_mesh()
   if jax.default_backend() != "gpu":
     return
   devices = sorted(jax.devices(), key=lambda device: device.id)[: mesh.size]
+  for device in devices:
+    if float(device.compute_capability) < _CAPABILITY:
+      raise implementations.UnsupportedError(
+        f"got a GPU of compute capability {device.compute_capability}, "
+        f'expected {_CAPABILITY} or more; take implementation="xla"'
+      )
   domains = np.array([domain_of(device) for device in devices])
   check_reach(domains.reshape(mesh.axis_sizes), mesh.axis_names, axes)

@@ -63,12 +63,12 @@ def divide(count: int, local: int) -> Layout:
 def all_reduce(
   parts: Int32[Array, "local words"],
   plan: plans.Plan,
-  axes: tuple[str, str],
+  axes: tuple[str, ...],
   *,
   layout: Layout,
   dtype: str,
 ) -> Int32[Array, "local words"]:
-  """Sums words over two mesh axes; for use inside `shard_map`.
+  """Sums words over mesh axes; for use inside `shard_map`.
 
   A put goes straight into the peer's memory, and one semaphore for each message
   and block says that it has all arrived. XLA starts the kernel behind a barrier
@@ -78,7 +78,7 @@ def all_reduce(
   Args:
     parts: the input, divided by local rank.
     plan: who sends what to whom.
-    axes: of nodes, and of the local ranks of a node.
+    axes: of nodes, if any, and of the local ranks of a node.
     layout: from `divide`.
     dtype: of the numbers in the words.
 
@@ -89,7 +89,7 @@ def all_reduce(
 
   def kernel(x_ref, total_ref, slot_ref, arrived):
     wire = _Puts(layout, axes, dtype, x_ref, total_ref, slot_ref, arrived)
-    plan.run(wire, plans.Rank(*map(lax.axis_index, axes)))
+    plan.run(wire, plans.Rank.here(axes))
 
   total, _ = plgpu.kernel(
     kernel,
@@ -109,7 +109,7 @@ class _Puts:
   """Stores into a peer's memory, each message followed by a signal."""
 
   layout: Layout
-  axes: tuple[str, str]
+  axes: tuple[str, ...]
   dtype: str
   x: Any
   total: Any
@@ -126,7 +126,7 @@ class _Puts:
     gathered = exchange.phase == "gather"
     kept = self.total.at[part] if gathered else self.slots.at[exchange.index]
     sent = (self.x if exchange.phase == "scatter" else self.total).at[part]
-    peer = dict(zip(self.axes, to, strict=True))
+    peer = to.place(self.axes)
     number = instructions.logical(peer)
 
     def put(where):

@@ -54,18 +54,18 @@ def all_reduce(
   parts: Int32[Array, "local words"],
   state: State,
   plan: plans.Plan,
-  axes: tuple[str, str],
+  axes: tuple[str, ...],
   *,
   layout: mosaic_gpu.Layout,
   dtype: str,
 ) -> tuple[Int32[Array, "local words"], State]:
-  """Sums words over two mesh axes; for use inside `shard_map`.
+  """Sums words over mesh axes; for use inside `shard_map`.
 
   Args:
     parts: the input, divided by local rank.
     state: from `start`, or from the call before; donate it.
     plan: who sends what to whom.
-    axes: of nodes, and of the local ranks of a node.
+    axes: of nodes, if any, and of the local ranks of a node.
     layout: that of the state.
     dtype: of the numbers in the words.
 
@@ -86,7 +86,7 @@ def all_reduce(
       cells_ref,
       read_ref,
     )
-    plan.run(wire, plans.Rank(*map(lax.axis_index, axes)))
+    plan.run(wire, plans.Rank.here(axes))
 
   # `plgpu.kernel` takes no references that are aliased in and out.
   reduce: Callable[..., Any] = pl.kernel(
@@ -103,7 +103,7 @@ class _Cells:
   """Stores cells into a peer's memory, and polls those in its own."""
 
   layout: mosaic_gpu.Layout
-  axes: tuple[str, str]
+  axes: tuple[str, ...]
   dtype: str
   calls: tuple[Any, Any]
   x: Any
@@ -122,7 +122,7 @@ class _Cells:
     block = lax.axis_index("block")
     instructions.wait_until_equal(self.read.at[exchange.index, block], last)
     sent = self.x if exchange.phase == "scatter" else self.total
-    peer = instructions.logical(dict(zip(self.axes, to, strict=True)))
+    peer = instructions.logical(to.place(self.axes))
 
     def put(where):
       kept = self.cells.at[exchange.index, where]
@@ -145,7 +145,7 @@ class _Cells:
       self.total[part, where] = got
 
     self.layout.each(take)
-    peer = instructions.logical(dict(zip(self.axes, source, strict=True)))
+    peer = instructions.logical(source.place(self.axes))
     block = lax.axis_index("block")
     instructions.acknowledge(self.read.at[exchange.index, block], call, peer)
 

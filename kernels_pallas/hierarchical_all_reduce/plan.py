@@ -11,6 +11,7 @@ import typing
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+from jax import lax
 from jax.experimental import pallas as pl
 
 Phase = Literal["scatter", "fold", "double", "unfold", "gather"]
@@ -21,6 +22,16 @@ class Rank(NamedTuple):
 
   node: Any
   local: Any
+
+  @classmethod
+  def here(cls, axes: tuple[str, ...]) -> "Rank":
+    """This device's along (node, local), or along the ranks of one node."""
+    *node, local = map(lax.axis_index, axes)
+    return cls(node[0] if node else 0, local)
+
+  def place(self, axes: tuple[str, ...]) -> dict[str, Any]:
+    """Its index along each axis."""
+    return dict(zip(axes, self[-len(axes) :], strict=True))
 
 
 @dataclasses.dataclass(frozen=True)

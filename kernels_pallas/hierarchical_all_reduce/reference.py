@@ -11,7 +11,7 @@ from kernels_pallas.hierarchical_all_reduce import words
 def all_reduce(
   parts: Int32[Array, "local words"],
   plan: plans.Plan,
-  axes: tuple[str, str],
+  axes: tuple[str, ...],
   *,
   dtype: str,
 ) -> Int32[Array, "local words"]:
@@ -20,7 +20,7 @@ def all_reduce(
   Args:
     parts: the input, divided by local rank.
     plan: who sends what to whom.
-    axes: of nodes, and of the local ranks of a node.
+    axes: of nodes, if any, and of the local ranks of a node.
     dtype: of the numbers in the words.
 
   Returns:

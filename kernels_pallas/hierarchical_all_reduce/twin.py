@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Int32
@@ -25,6 +24,7 @@ class Copies:
   """Copies into a peer's memory, each with a semaphore there.
 
   Attributes:
+    axes: of nodes, if any, and of the local ranks of a node.
     dtype: of the numbers in the words.
     x: the input, by part.
     total: the sum, by part.
@@ -33,6 +33,7 @@ class Copies:
     arrived: semaphores of the receiver.
   """
 
+  axes: tuple[str, ...]
   dtype: str
   x: Any
   total: Any
@@ -86,7 +87,7 @@ class Copies:
       there,
       self.sent.at[exchange.index],
       self.arrived.at[exchange.index],
-      device_id=tuple(peer),
+      device_id=tuple(peer.place(self.axes).values()),
       device_id_type=pl.DeviceIdType.MESH,
     )
 
@@ -94,17 +95,17 @@ class Copies:
 def all_reduce(
   parts: Int32[Array, "local words"],
   plan: plans.Plan,
-  axes: tuple[str, str],
+  axes: tuple[str, ...],
   *,
   dtype: str,
   wire: type[Copies] = Copies,
 ) -> Int32[Array, "local words"]:
-  """Sums words over two mesh axes that make up the mesh.
+  """Sums words over the axes of the mesh.
 
   Args:
     parts: the input, divided by local rank.
     plan: who sends what to whom.
-    axes: of nodes, and of the local ranks of a node.
+    axes: of nodes, if any, and of the local ranks of a node.
     dtype: of the numbers in the words.
     wire: what moves data; mutants have their own.
 
@@ -114,9 +115,9 @@ def all_reduce(
   messages = max(1, len(plan.exchanges))
 
   def kernel(x_ref, total_ref, slot_ref, sent, arrived):
-    _begin_together(plan)
-    moves = wire(dtype, x_ref, total_ref, slot_ref, sent, arrived)
-    plan.run(moves, plans.Rank(*map(lax.axis_index, axes)))
+    _begin_together(plan, axes)
+    moves = wire(axes, dtype, x_ref, total_ref, slot_ref, sent, arrived)
+    plan.run(moves, plans.Rank.here(axes))
 
   return pl.pallas_call(
     kernel,
@@ -130,14 +131,14 @@ def all_reduce(
   )(parts)
 
 
-def _begin_together(plan: plans.Plan) -> None:
+def _begin_together(plan: plans.Plan, axes: tuple[str, ...]) -> None:
   """The barrier behind which XLA starts the kernel on GPUs."""
   barrier = pltpu.get_barrier_semaphore()
   for node in range(plan.nodes):
     for local in range(plan.local):
       pl.semaphore_signal(
         barrier,
-        device_id=(node, local),
+        device_id=tuple(plans.Rank(node, local).place(axes).values()),
         device_id_type=pl.DeviceIdType.MESH,
       )
   pl.semaphore_wait(barrier, plan.nodes * plan.local)

@@ -111,7 +111,7 @@ def threshold_attention(
       scale=scale,
       sinks=sinks,
     ),
-    gpu="triton",
+    gpu=("triton",),
   )
 
 

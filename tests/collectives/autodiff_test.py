@@ -74,7 +74,7 @@ def test_derivatives_forwards():
     )
 
 
-@pytest.mark.parametrize("algorithm", ["xla", "nvrar", "ring"])
+@pytest.mark.parametrize("algorithm", ["xla", "nvrar", "ring", "nvrar_kernel"])
 def test_trap_13_gradients_inside_are_not_doubled(algorithm):
   """A tensor-parallel loss: weights everywhere, rows of x on their rank."""
 

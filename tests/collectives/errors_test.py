@@ -25,7 +25,16 @@ _X = jnp.zeros((4, 8))
     ),
     (
       {"algorithm": "nvar"},
-      r"algorithm for all_reduce: got 'nvar', .*; did you mean 'nvrar'\?",
+      r"algorithm for all_reduce: got 'nvar', expected one of \['auto', 'xla', "
+      r"'nvrar_kernel', 'ring', .*\]; did you mean 'nvrar'\?",
+    ),
+    (
+      {"algorithm": "Auto"},
+      r"algorithm for all_reduce: got 'Auto', .*; did you mean 'auto'\?",
+    ),
+    (
+      {"algorithm": "xl"},
+      r"algorithm for all_reduce: got 'xl', .*; did you mean 'xla'\?",
     ),
     (
       {"axes": "node", "algorithm": "nvrar"},

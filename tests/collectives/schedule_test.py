@@ -1,6 +1,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from collectives import algorithms, trace
@@ -45,6 +46,39 @@ def test_a_schedule_is_a_value():
   with pytest.raises(dataclasses.FrozenInstanceError):
     setattr(one, "slots", 3)  # noqa: B010
   assert len({one, dataclasses.replace(one, chunks=2)}) == 2
+
+
+@pytest.mark.parametrize(
+  "step",
+  [
+    sched.Shift(5, 1, (-3,), "copy"),
+    sched.Shift(6, -2, (0, 1, 2), "reduce"),
+  ],
+  ids=["ring", "bruck"],
+)
+def test_a_shift_is_its_messages(step):
+  plain = tuple(step)
+  assert len(plain) == len(step) == len(set(plain))
+  assert (step[-1], step[1:3]) == (plain[-1], plain[1:3])
+  for ours, theirs in zip(
+    sched.columns(step), sched.columns(plain), strict=True
+  ):
+    np.testing.assert_array_equal(ours, theirs)
+  (ours,), (theirs,) = sched.permutations(step), sched.permutations(plain)
+  for part in ("src", "dst", "slots", "reduce"):
+    np.testing.assert_array_equal(getattr(ours, part), getattr(theirs, part))
+  (ours,), (theirs,) = sched.reverse([step]), sched.reverse([plain])
+  assert set(ours) == set(theirs)
+  again = sched.Shift(step.size, step.hop, step.offsets, step.action)
+  assert (step, hash(step)) == (again, hash(again))
+
+
+def test_long_schedules_are_small():
+  """The ring of 4,096 ranks has 17 million messages."""
+  ring = _build("ring", "all_reduce", sched.Grid(512, 8))
+  assert len(ring.steps) == 2 * 4095
+  assert ring.steps[-1][4095] == sched.Transfer(4095, 0, (1,), "copy")
+  assert ring.steps[0][0] == sched.Transfer(0, 4095, (1,), "reduce")
 
 
 def test_trace_shows_every_message(tmp_path):

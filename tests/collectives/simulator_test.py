@@ -183,6 +183,15 @@ def test_the_whole_of_4096_ranks():
   assert seconds == pytest.approx(3 * 2e-6 + near + 9 * 1e-5 + far)
 
 
+@pytest.mark.slow
+def test_a_ring_of_4096_ranks():
+  """17 million messages."""
+  network = _network(sched.Grid(4096))
+  seconds = _seconds("ring", "all_gather", network)
+  step = 1e-5 + _M / 4096 / 1e9
+  assert seconds == pytest.approx(4095 * step, rel=1e-6)
+
+
 def test_errors_say_what_to_give():
   network = _network(sched.Grid(4))
   ring = _schedule("ring", "all_gather", sched.Grid(3))

@@ -83,7 +83,7 @@ def test_mutant_dropped_wait(name, grid):
   schedule = _build(name, "all_reduce", *grid)
   number = len(schedule.phases) // 2
   first, second, *rest = schedule.phases[number].steps
-  mutant = _with_steps(schedule, [first + second, *rest], number)
+  mutant = _with_steps(schedule, [(*first, *second), *rest], number)
   with pytest.raises(verifier.ScheduleError):
     verifier.verify(mutant)
 

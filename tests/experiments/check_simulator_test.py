@@ -24,7 +24,7 @@ def test_the_record_is_of_all_cases():
   assert sum(sizes == {8, 12, 64, 256} for sizes in grids.values()) >= 5
 
 
-def test_within_5_percent_of_simgrid():
+def test_trap_09_within_5_percent_of_simgrid():
   """All cases of few ranks; of many, those without long rings."""
   rows = [
     row
@@ -37,7 +37,7 @@ def test_within_5_percent_of_simgrid():
 
 
 @pytest.mark.slow
-def test_within_5_percent_of_simgrid_everywhere():
+def test_trap_09_within_5_percent_of_simgrid_everywhere():
   assert _worst(list(check_simulator.load())) < 0.05
 
 

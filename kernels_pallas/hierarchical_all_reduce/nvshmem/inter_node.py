@@ -135,22 +135,8 @@ def inter_node_all_reduce(
     )
   if x.dtype.name not in _DTYPES:
     raise ValueError(f"x: got {x.dtype}, expected one of {_DTYPES}; cast it")
-  found = _communicators.get(axis)
-  if found is None:
-    raise ValueError(
-      f"axis: got {axis!r}, expected one of {tuple(_communicators)}; call "
-      "start(mesh, axis) first"
-    )
-  if lax.axis_size(axis) != found.size:
-    raise ValueError(
-      f"axis {axis!r}: got {lax.axis_size(axis)} ranks, expected {found.size}, "
-      "as in the mesh given to start"
-    )
-  if x.size * x.dtype.itemsize > found.max_bytes:
-    raise ValueError(
-      f"x: got {x.size * x.dtype.itemsize} bytes, expected at most "
-      f"{found.max_bytes}; give start a larger max_bytes"
-    )
+  if reason := refusal(x, axis):
+    raise ValueError(reason)
   call = jax.ffi.ffi_call(
     library.TARGET,
     jax.ShapeDtypeStruct(x.shape, x.dtype),
@@ -159,9 +145,30 @@ def inter_node_all_reduce(
   )
   return call(
     x,
-    communicator=np.int64(found.index),
+    communicator=np.int64(_communicators[axis].index),
     protocol=np.int32(_PROTOCOLS[protocol]),
   )
+
+
+def refusal(x: jax.Array | jax.ShapeDtypeStruct, axis: str) -> str | None:
+  """Why such an array cannot be reduced over an axis, or `None` if it can."""
+  found = _communicators.get(axis)
+  if found is None:
+    return (
+      f"axis: got {axis!r}, expected one of {tuple(_communicators)}; call "
+      "start(mesh, axis) of nvshmem.inter_node first"
+    )
+  if lax.axis_size(axis) != found.size:
+    return (
+      f"axis {axis!r}: got {lax.axis_size(axis)} ranks, expected {found.size}, "
+      "as in the mesh given to start"
+    )
+  if x.size * x.dtype.itemsize > found.max_bytes:
+    return (
+      f"x: got {x.size * x.dtype.itemsize} bytes, expected at most "
+      f"{found.max_bytes}; give start a larger max_bytes"
+    )
+  return None
 
 
 def explain(axis: str) -> None:

@@ -11,6 +11,7 @@ from absl import logging
 
 from kernels_pallas import implementations
 from kernels_pallas.hierarchical_all_reduce import api, domain
+from kernels_pallas.hierarchical_all_reduce.nvshmem import inter_node, library
 
 _AXES = ("node", "local")
 
@@ -31,10 +32,15 @@ def _call(x, *, names=_AXES, shape=(2, 2), **kwargs):
   return jax.eval_shape(_map(body, names=names, shape=shape, fake=True), x)
 
 
-def _gpus(monkeypatch, domains):
+def _gpus(monkeypatch, domains, capability="9.0"):
   """Makes JAX say that it has GPUs, in these peer-to-peer domains."""
   devices = [
-    types.SimpleNamespace(id=i, process_index=x, partition_index=x)
+    types.SimpleNamespace(
+      id=i,
+      process_index=x,
+      partition_index=x,
+      compute_capability=capability,
+    )
     for i, x in enumerate(domains)
   ]
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
@@ -89,6 +95,57 @@ def test_the_default_does_without_the_kernel_across_a_network(
   assert any("without mosaic_gpu" in line for line in caplog.messages)
 
 
+def test_the_default_then_takes_nvshmem_if_it_was_started(monkeypatch, caplog):
+  monkeypatch.setattr(logging.get_absl_logger(), "propagate", True)
+  _gpus(monkeypatch, [0, 0, 1, 1])
+
+  def lowered(x):
+    total = jax.jit(_map(api.hierarchical_all_reduce, fake=True))
+    program = total.trace(x).lower(lowering_platforms=("cuda",)).as_text()
+    return library.TARGET in program, "stablehlo.all_reduce" in program
+
+  odd = jnp.zeros(12)  # 3 for each: 2 local ranks do not divide it
+  opened = inter_node.Communicator(index=0, size=2, max_bytes=8)
+  with caplog.at_level("INFO", logger="absl"):
+    assert lowered(odd) == (False, True)
+    monkeypatch.setitem(inter_node._communicators, "node", opened)
+    assert lowered(odd) == (True, False)
+    assert lowered(jnp.zeros(20)) == (False, True)
+  reasons = [line for line in caplog.messages if "without nvshmem" in line]
+  assert len(reasons) == 2
+  assert "call start(mesh, axis)" in reasons[0]
+  assert "got 12 bytes, expected at most 8" in reasons[1]
+
+
+def test_mosaic_is_not_given_gpus_before_hopper(monkeypatch):
+  _gpus(monkeypatch, [0] * 4, capability="8.0")
+  for name in ("mosaic_gpu", "mosaic_gpu_ll", "mosaic_gpu_multimem"):
+    with pytest.raises(
+      implementations.UnsupportedError,
+      match="got a GPU of compute capability 8.0, expected 9.0 or more",
+    ):
+      _call(jnp.zeros(8), implementation=name)
+  assert _call(jnp.zeros(8)).shape == (8,)
+
+
+@pytest.mark.parametrize("across", ["kernel", "xla"])
+def test_trap_11_one_axis_is_one_node(monkeypatch, across):
+  call = functools.partial(
+    _call,
+    jnp.zeros(8),
+    names=("chip",),
+    shape=(4,),
+    axes=("chip",),
+    across=across,
+    implementation="mosaic_gpu",
+  )
+  _gpus(monkeypatch, [1] * 4)
+  assert call().shape == (8,)
+  _gpus(monkeypatch, [0, 0, 1, 1])
+  with pytest.raises(implementations.UnsupportedError, match=r"\[0, 1\]"):
+    call()
+
+
 def test_a_third_axis_keeps_its_ranks_apart():
   domains = np.array([[[0, 0], [1, 1]], [[0, 0], [1, 1]]])
   names = ("data", "node", "local")
@@ -117,7 +174,13 @@ def test_multimem_needs_the_whole_mesh():
   ("x", "kwargs", "message"),
   [
     (jnp.zeros(8, jnp.int32), {}, "x: got int32, expected one of"),
-    (jnp.zeros(8), {"axes": ("node", "chip")}, "axes: got .*expected a pair"),
+    (
+      jnp.zeros(8),
+      {"axes": ("node", "chip")},
+      "axes: got .*expected one, or a pair",
+    ),
+    (jnp.zeros(8), {"axes": ("node", "node")}, "axes: got"),
+    (jnp.zeros(8), {"axes": ()}, "axes: got"),
     (jnp.zeros(8), {"across": "tcp"}, "across: got 'tcp'"),
     (jnp.zeros(8), {"implementation": "nccl"}, "implementation: got .*nccl"),
     (jnp.zeros(8), {"implementation": ()}, "expected names out of"),

@@ -11,15 +11,18 @@ from kernels_pallas import testing
 from kernels_pallas.hierarchical_all_reduce import api, shapes
 
 _AXES = ("node", "local")
-_GRIDS = [(1, 8), (2, 4)]  # nodes of a domain, and GPUs of each
+_SLOW = pytest.mark.slow
+# Nodes of a domain, and GPUs of each; two nodes have all phases of one.
+_GRIDS = [pytest.param((1, 8), marks=_SLOW), (2, 4)]
 _QUICK = shapes.SHAPES[3]
 
 
 def _compile(grid, body, like=None):
-  nodes, local = grid
-  mesh = jax.sharding.AbstractMesh(grid, _AXES)
+  local = grid[-1]
+  axes = _AXES[-len(grid) :]
+  mesh = jax.sharding.AbstractMesh(grid, axes)
   like = like or _QUICK.like()
-  spec = jax.P(_AXES)
+  spec = jax.P(axes)
   mapped = jax.shard_map(
     lambda x: body(x[0])[None],
     mesh=mesh,
@@ -27,11 +30,11 @@ def _compile(grid, body, like=None):
     out_specs=spec,
     check_vma=False,
   )
-  shape = (nodes * local, *like.shape)
+  shape = (mesh.size, *like.shape)
   sharding = jax.NamedSharding(mesh, spec)
   argument = jax.ShapeDtypeStruct(shape, like.dtype, sharding=sharding)
   # The domain 1x2x4 is of two hosts, as in a rack with one NVLink.
-  topology = f"1x{nodes}x{local}"
+  topology = f"1x{mesh.size // local}x{local}"
   return testing.assert_compiles(mapped, argument, topology=topology)
 
 
@@ -79,7 +82,9 @@ def test_trap_11_cells_compile_to_single_stores_of_eight_bytes(grid):
 
 
 @pytest.mark.parametrize("grid", _GRIDS)
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+  "dtype", [pytest.param("float32", marks=_SLOW), "bfloat16"]
+)
 def test_trap_11_the_switch_adds_and_hands_out(grid, dtype):
   like = jax.ShapeDtypeStruct((8, 1024), jnp.dtype(dtype))  # needs no padding
   program = _compile(grid, _kernel("mosaic_gpu_multimem"), like)
@@ -124,14 +129,22 @@ def test_cells_stay_where_they_are_between_calls():
   assert not [copy for copy in copies if cells[0] in copy]
 
 
-@pytest.mark.slow
+@_SLOW
+@pytest.mark.parametrize(
+  "name", ["mosaic_gpu", "mosaic_gpu_ll", "mosaic_gpu_multimem"]
+)
+def test_one_axis_compiles(name):
+  _assert_fits(_compile((8,), _kernel(name, axes=_AXES[1:])))
+
+
+@_SLOW
 @pytest.mark.parametrize("name", ["mosaic_gpu", "mosaic_gpu_ll"])
 def test_three_nodes_compile(name):
   """Some exchanges then concern a part of the nodes."""
   _assert_fits(_compile((3, 2), _kernel(name)))
 
 
-@pytest.mark.slow
+@_SLOW
 @pytest.mark.parametrize("grid", _GRIDS)
 @pytest.mark.parametrize("shape", shapes.SHAPES, ids=lambda shape: shape.name)
 @pytest.mark.parametrize(

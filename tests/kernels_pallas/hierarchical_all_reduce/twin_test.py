@@ -13,21 +13,21 @@ from kernels_pallas.hierarchical_all_reduce import api, twin, words
 from kernels_pallas.hierarchical_all_reduce import plan as plans
 
 _AXES = ("node", "local")
-_SPEC = jax.P(_AXES)
 
 
-def _mesh(nodes, local):
-  devices = np.array(jax.devices()[: nodes * local]).reshape(nodes, local)
-  return jax.sharding.Mesh(devices, _AXES)
+def _mesh(shape, names=_AXES):
+  devices = np.array(jax.devices()[: np.prod(shape)]).reshape(shape)
+  return jax.sharding.Mesh(devices, names)
 
 
 def _on(nodes, local, body):
+  return _over(_mesh((nodes, local)), body)
+
+
+def _over(mesh, body):
+  spec = jax.P(mesh.axis_names)
   mapped = jax.shard_map(
-    body,
-    mesh=_mesh(nodes, local),
-    in_specs=_SPEC,
-    out_specs=_SPEC,
-    check_vma=False,
+    body, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False
   )
   return jax.jit(mapped)
 
@@ -51,13 +51,32 @@ def _integers(ranks, *shape, seed=0):
 
 
 @pytest.mark.parametrize(
-  ("nodes", "local"), [(2, 1), (1, 2), (2, 2), (4, 2), (2, 4), (3, 2), (7, 1)]
+  ("nodes", "local"),
+  [
+    (1, 2),
+    (4, 2),
+    (7, 1),
+    *(
+      pytest.param(*grid, marks=pytest.mark.slow)
+      for grid in ((2, 1), (2, 2), (2, 4), (3, 2))
+    ),
+  ],
 )
 def test_sums_are_exact_and_free_of_races(nodes, local):
   x = _integers(nodes * local, 1001)
   got = testing.assert_race_free(_sum(nodes, local, "twin"), x, machine="tpu")
   expected = np.broadcast_to(np.asarray(x).sum(0), x.shape)
   np.testing.assert_array_equal(got, expected)
+
+
+def test_one_axis_is_the_ranks_of_one_node():
+  total = functools.partial(
+    api.hierarchical_all_reduce, axes=("chip",), implementation="twin"
+  )
+  x = _integers(3, 100)
+  run = _over(_mesh((3,), ("chip",)), lambda x: total(x[0])[None])
+  got = testing.assert_race_free(run, x, machine="tpu")
+  np.testing.assert_array_equal(got, np.tile(np.asarray(x).sum(0), (3, 1)))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

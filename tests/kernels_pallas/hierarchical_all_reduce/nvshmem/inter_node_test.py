@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from jax import lax
 
 from kernels_pallas import native_build, testing
+from kernels_pallas.hierarchical_all_reduce import api
 from kernels_pallas.hierarchical_all_reduce.nvshmem import inter_node, library
 from research import mesh as meshes
 
@@ -31,9 +31,7 @@ def _program(f, length=8 * 1024, dtype=jnp.bfloat16, nodes=2):
 
 
 def _hierarchical(x):
-  part = lax.psum_scatter(x, "local", tiled=True)
-  part = inter_node.inter_node_all_reduce(part, "node")
-  return lax.all_gather(part, "local", tiled=True)
+  return api.hierarchical_all_reduce(x, _AXES, implementation="nvshmem")
 
 
 def _reduce(**how):

@@ -102,7 +102,7 @@ def _run(
 
 @pytest.mark.parametrize("reach", [False, True], ids=["sent", "stored"])
 @pytest.mark.parametrize("nodes", [1, 2, 3, 4, 5, 7, 8])
-def test_sums_are_exact_and_free_of_races(nodes, reach):
+def test_trap_06_sums_are_exact_and_free_of_races(nodes, reach):
   got, status, error = _run(_program(), nodes, reach=reach, seed=nodes)
   assert got["calls"] == 4 * len(_LENGTHS)
   assert (got["failed"], got["wrong"], status) == (0, 0, 0), error
@@ -128,12 +128,12 @@ def test_a_rank_that_stays_out_is_named_in_time(nodes):
     for x in _MUTANTS
   ],
 )
-def test_mutants_are_caught(mutant):
+def test_trap_06_mutants_are_caught(mutant):
   assert any(_is_caught(_program(mutant)))
 
 
 @pytest.mark.slow
-def test_a_flag_that_comes_before_its_data_is_caught():
+def test_trap_06_a_flag_that_comes_before_its_data_is_caught():
   """A network that tears cells, as the protocol trusts it not to."""
   assert any(_is_caught(_program(define="FLAG_FIRST=1")))
 

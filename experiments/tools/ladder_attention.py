@@ -1,14 +1,16 @@
-"""What `experiments.tools.ladder` checks and times, for one shape."""
+"""Threshold attention for `experiments.tools.ladder`."""
 
+import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.tools import ladder_rungs
 from kernels_pallas import testing
 from kernels_pallas.threshold_attention import (
   reference,
@@ -17,7 +19,6 @@ from kernels_pallas.threshold_attention import (
   triton,
   triton_one_pass,
 )
-from research.telemetry import peer
 
 Kernels = Mapping[str, Callable[..., result.Attended]]
 
@@ -25,7 +26,6 @@ KERNELS: Kernels = {
   "triton": triton.attend,
   "triton_one_pass": triton_one_pass.attend,
 }
-CALLS = 20  # of a timed call: one alone would time its launch
 SHARE = 0.25  # of value rows kept
 
 _LIFT = 16.0  # nats by which the scores of kept tokens stand out
@@ -50,6 +50,28 @@ class Inputs(NamedTuple):
     """All arguments, with this threshold."""
     *rest, window_start = self.arguments
     return (*rest, log_threshold, window_start)
+
+
+def rungs(
+  chosen: Sequence[shapes.Shape], kernels: Kernels = KERNELS
+) -> list[ladder_rungs.Rung]:
+  """Checks every shape, and times those of one query a row.
+
+  Args:
+    chosen: the shapes.
+    kernels: implementations by name.
+  """
+  return [_rung(shape, kernels) for shape in chosen]
+
+
+def _rung(shape: shapes.Shape, kernels: Kernels) -> ladder_rungs.Rung:
+  return ladder_rungs.Rung(
+    "threshold_attention",
+    shape.name,
+    dataclasses.asdict(shape),
+    lambda: check(make(shape), kernels),
+    lambda: candidates(make(shape), kernels) if shape.queries == 1 else {},
+  )
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -83,7 +105,7 @@ def make(shape: shapes.Shape) -> Inputs:
   return Inputs(arguments, sifted)
 
 
-def check(inputs: Inputs, kernels: Kernels) -> Iterator[dict[str, Any]]:
+def check(inputs: Inputs, kernels: Kernels) -> Iterator[ladder_rungs.Check]:
   """Compares implementations with the reference.
 
   Args:
@@ -98,13 +120,12 @@ def check(inputs: Inputs, kernels: Kernels) -> Iterator[dict[str, Any]]:
     args = inputs.to(threshold)
     plain = bind(reference.attend, inputs)(*args)
     for name, attend in kernels.items():
-      error = ""
-      try:
-        _compare(bind(attend, inputs)(*args), plain)
-      except Exception as caught:  # a compiler's or the driver's included
-        error = f"{type(caught).__name__}: {caught}"
-      row = {"kernel": name, "case": case, "holds": not error, "error": error}
-      yield row
+      call = bind(attend, inputs)
+      yield ladder_rungs.judge(
+        name,
+        case,
+        lambda call=call, args=args, plain=plain: _compare(call(*args), plain),
+      )
 
 
 def _compare(got: result.Attended, plain: result.Attended) -> None:
@@ -129,8 +150,7 @@ def candidates(
     kernels: implementations by name.
 
   Returns:
-    Calls by name, each doing its work `CALLS` times; one that cannot run here
-    raises `peer.PeerUnavailableError`.
+    Calls by name, as `ladder_rungs.repeat` makes them.
   """
   dense = jnp.full_like(inputs.sifted, -jnp.inf)
   cases = {"all rows": dense, f"{SHARE:.0%} of rows": inputs.sifted}
@@ -138,19 +158,23 @@ def candidates(
   for name, attend in kernels.items():
     for case, threshold in cases.items():
       call = bind(attend, inputs)
-      found[f"{name}, {case}"] = _repeat(call, *inputs.to(threshold))
+      found[f"{name}, {case}"] = ladder_rungs.repeat(
+        call, *inputs.to(threshold)
+      )
   q, k_pages, v_pages, table, *_ = inputs.arguments
   k = _contiguous(k_pages.swapaxes(2, 3), table)
   v = _contiguous(v_pages, table)
   for name in ("cudnn", "xla"):
     call = functools.partial(jax.nn.dot_product_attention, implementation=name)
-    found[f"jax.nn.dot_product_attention, {name}"] = _repeat(
+    found[f"jax.nn.dot_product_attention, {name}"] = ladder_rungs.repeat(
       jax.jit(call), q, k, v
     )
   read = jax.jit(lambda *pools: [jnp.sum(x, dtype=jnp.float32) for x in pools])
   some = v_pages[: math.ceil(SHARE * v_pages.shape[0])]
-  found["read K and V"] = _repeat(read, k_pages, v_pages)
-  found[f"read K and {SHARE:.0%} of V"] = _repeat(read, k_pages, some)
+  found["read K and V"] = ladder_rungs.repeat(read, k_pages, v_pages)
+  found[f"read K and {SHARE:.0%} of V"] = ladder_rungs.repeat(
+    read, k_pages, some
+  )
   return found
 
 
@@ -166,17 +190,3 @@ def _contiguous(pages, table):
   """Turns pages `[page, k, t, d]` into what JAX takes, `[b, tokens, k, d]`."""
   x = pages[table].swapaxes(2, 3)
   return x.reshape(table.shape[0], -1, *x.shape[3:])
-
-
-def _repeat(call, *args) -> Callable[[], Any]:
-  """A timed call, or one that says why it cannot run here."""
-  try:
-    jax.block_until_ready(call(*args))
-  except Exception as error:  # of a library that is not there, or its limits
-    reason = str(error).splitlines()[0] if str(error) else repr(error)
-
-    def refuse() -> None:
-      raise peer.PeerUnavailableError(reason)
-
-    return refuse
-  return lambda: [call(*args) for _ in range(CALLS)]
