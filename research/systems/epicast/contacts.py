@@ -8,9 +8,12 @@ $$h = \\mathrm{round}(n\\,(-\\log(1-p))\\,2^{26}), \\qquad
 P(\\text{infected}) = 1 - \\exp(-2^{-26} \\sum h)$$
 
 which for equal contacts is `1 - (1-p)^n`. The sum over contexts is an integer
-too: a member's hazard is the same on every backend and in every order.
+too: a member's hazard is the same on every backend and in every order. Half a
+day has three parts, so that agents can come in blocks: they give words to their
+groups, groups turn sums into rates, agents look their hazards up.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -18,12 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32, Int32, UInt8, UInt32
 
+from research.systems.epicast import behaviours as behaviours_lib
 from research.systems.epicast import disease as disease_lib
+from research.systems.epicast import groups
 from research.systems.epicast.disease import CONTEXTS, HAZARD_BITS, UNIT
 from research.systems.epicast.population import people, tables
 
 _AGES = len(tables.AGES)
-_CAP = 0.2 * 2.0**32  # five terms of at most 12.8 nats fit in 32 bits
 _TEN, _SIXTEEN = np.uint32(0x3FF), np.uint32(0xFFFF)
 
 
@@ -56,17 +60,19 @@ class Places(NamedTuple):
 
 
 class Tables(NamedTuple):
-  """Weights and hazards of one scenario; `c` is stage and behaviour.
+  """Weights and hazards of one scenario.
+
+  Codes `c` are of a stage and a row of `behaviours.Table`.
 
   Attributes:
     night: words that an agent gives, `[2 c, 2]`; child, then adult.
     day: words that an agent gives, `[2 c, 2]`; in a class, then at work.
-    household: from children and adults, `[2, behaviours * ages]`.
+    household: from children and adults, `[2, rows * ages]`.
     cluster: likewise.
     night_place: in neighbourhood and community, likewise.
     day_place: likewise, by day.
-    group: of a day group, `[kinds, behaviours]`.
-    school: of the other classes of a school, `[kinds, behaviours]`.
+    group: of a day group, `[kinds, rows]`.
+    school: of the other classes of a school, `[kinds, rows]`.
     presymptomatic_days: length of P.
   """
 
@@ -84,7 +90,7 @@ class Tables(NamedTuple):
 def compile_tables(
   disease: disease_lib.Disease,
   contacts: disease_lib.Contacts,
-  behaviours: disease_lib.Behaviours,
+  behaviours: behaviours_lib.Table,
 ) -> Tables:
   """Compiles parameters to the tables that the steps look up."""
   of = CONTEXTS.index
@@ -143,115 +149,166 @@ def compile_tables(
   return Tables(**{name: jnp.asarray(array) for name, array in arrays.items()})
 
 
-def night(
+class Rates(NamedTuple):
+  """Hazards of groups, for agents to look up.
+
+  Attributes:
+    groups: one array or more, by household or day group.
+    spots: neighbourhood of each household or day group.
+    around: by neighbourhood, set of reasons and age, flat.
+  """
+
+  groups: tuple[jax.Array, ...]
+  spots: jax.Array
+  around: jax.Array
+
+
+class Half(NamedTuple):
+  """Half a day.
+
+  Attributes:
+    group: household or day group of each agent.
+    words: `(agents, places, tables, stage, row)` to words given to the group.
+    rates: `(sums of words, places, tables, scale)` to `Rates`.
+    hazard: `(rates, agents, tables, row)` to hazards in 2^-26 nats.
+  """
+
+  group: Callable[[Agents], jax.Array]
+  words: Callable[..., tuple[jax.Array, ...]]
+  rates: Callable[..., Rates]
+  hazard: Callable[..., jax.Array]
+
+
+def _night_words(
   agents: Agents,
   places: Places,
   tables: Tables,
-  scale: Float32[Array, "counties contexts"],
   stage: UInt8[Array, " n"],
-  behaviour: UInt8[Array, " n"],
-) -> UInt32[Array, " n"]:
-  """Hazards of a night: household, cluster, neighbourhood, community.
-
-  Args:
-    agents: who they are.
-    places: where they are.
-    tables: of the scenario.
-    scale: of the contexts, that day.
-    stage: of each agent.
-    behaviour: of each agent.
-
-  Returns:
-    Hazards in 2^-26 nats.
-  """
+  row: UInt8[Array, " n"],
+) -> tuple[jax.Array, ...]:
+  """Child or adult in household and cluster; then what is around."""
+  del places
   adult = (agents.age >= 2).astype(jnp.int32)
-  given = _given(tables.night, tables, stage, behaviour, adult)
-  homes = len(places.cluster)
-  inner, outer = (_sum(word, agents.household, homes) for word in given)
+  return _given(tables.night, tables, stage, row, adult)
+
+
+def _night_rates(
+  sums: tuple[jax.Array, ...],
+  places: Places,
+  tables: Tables,
+  scale: Float32[Array, "counties contexts"],
+) -> Rates:
+  """Weights of children and adults of a household, and of its cluster."""
+  inner, outer = sums
   own = (inner & _TEN, inner >> 10 & _TEN)
   near = (outer & _TEN, outer >> 10 & _TEN)
   clusters = len(places.neighbourhood)
-  around = _sum(inner >> 20 | outer >> 20 << 16, places.cluster, clusters)
-  both = _sum(near[0] | near[1] << 16, places.cluster, clusters)[places.cluster]
+  around = groups.add(inner >> 20 | outer >> 20 << 16, places.cluster, clusters)
+  both = groups.add(near[0] | near[1] << 16, places.cluster, clusters)
+  both = both[places.cluster]
   others = (both & _SIXTEEN) - near[0], (both >> 16) - near[1]
-
-  where = places.neighbourhood[places.cluster]
-  county = places.county[where]
+  spots = places.neighbourhood[places.cluster]
+  county = places.county[spots]
+  scaled = []
+  for counts, context in ((own, "household"), (others, "cluster")):
+    factor = groups.scale_of(scale, context, county)
+    scaled += [count.astype(jnp.float32) * factor for count in counts]
   table = _around(
     around, places.neighbourhood, places, tables.night_place, scale, ""
   )
-  choice = behaviour.astype(jnp.int32) * _AGES + agents.age
-  width = tables.night_place.shape[1]
-  hazard = _get(table, _get(where, agents.household) * width + choice)
-  for counts, rates, context in (
-    (own, tables.household, "household"),
-    (others, tables.cluster, "cluster"),
+  return Rates(tuple(scaled), spots, table)
+
+
+def _night_hazard(
+  rates: Rates,
+  agents: Agents,
+  tables: Tables,
+  row: UInt8[Array, " n"],
+) -> UInt32[Array, " n"]:
+  choice = row.astype(jnp.int32) * _AGES + agents.age
+  spot = groups.get(rates.spots, agents.household)
+  hazard = groups.get(rates.around, spot * tables.night_place.shape[1] + choice)
+  for weight, rate in zip(
+    rates.groups, (*tables.household, *tables.cluster), strict=True
   ):
-    scaled = _of(scale, context, county)
-    for count, rate in zip(counts, rates, strict=True):
-      weight = count.astype(jnp.float32) * scaled
-      hazard += _whole(_get(weight, agents.household) * _get(rate, choice))
+    met = groups.get(weight, agents.household)
+    hazard += groups.whole(met * groups.get(rate, choice))
   return hazard
 
 
-def day(
+def _day_words(
   agents: Agents,
   places: Places,
   tables: Tables,
-  scale: Float32[Array, "counties contexts"],
   stage: UInt8[Array, " n"],
-  behaviour: UInt8[Array, " n"],
-) -> UInt32[Array, " n"]:
-  """Hazards of a day: class and school or work group, and what is around.
+  row: UInt8[Array, " n"],
+) -> tuple[jax.Array, ...]:
+  """Class and school, or work group; then what is around."""
+  return _given(tables.day, tables, stage, row, at_work(agents, places))
 
-  Args and result are those of `night`.
-  """
-  groups = len(places.kind)
-  works = (places.kind == people.Kind.WORK).astype(jnp.int32)
-  given = _given(
-    tables.day, tables, stage, behaviour, _get(works, agents.group)
-  )
-  inner, outer = (_sum(word, agents.group, groups) for word in given)
+
+def _day_rates(
+  sums: tuple[jax.Array, ...],
+  places: Places,
+  tables: Tables,
+  scale: Float32[Array, "counties contexts"],
+) -> Rates:
+  """Hazards of a class with its school, or of a work group, by reasons."""
+  inner, outer = sums
   own, mixing = inner & _SIXTEEN, inner >> 16
-  others = _sum(mixing, places.school, groups)[places.school] - mixing
-
+  others = groups.add(mixing, places.school, len(places.kind))
+  others = others[places.school] - mixing
   county = places.county[places.place]
-  at_work, in_class, at_school = (
-    _of(scale, name, county) for name in ("work", "class", "school")
+  work, classes, school = (
+    groups.scale_of(scale, name, county) for name in ("work", "class", "school")
   )
-  met = own.astype(jnp.float32) * jnp.where(works == 1, at_work, in_class)
-  mixed = others.astype(jnp.float32) * at_school
-  table = _whole(met[:, None] * tables.group[places.kind])
-  table += _whole(mixed[:, None] * tables.school[places.kind])
-  hazard = _get(
-    table.ravel(), agents.group * table.shape[1] + behaviour.astype(jnp.int32)
-  )
+  working = places.kind == people.Kind.WORK
+  met = own.astype(jnp.float32) * jnp.where(working, work, classes)
+  mixed = others.astype(jnp.float32) * school
+  table = groups.whole(met[:, None] * tables.group[places.kind])
+  table += groups.whole(mixed[:, None] * tables.school[places.kind])
   around = _around(outer, places.place, places, tables.day_place, scale, "day_")
-  choice = behaviour.astype(jnp.int32) * _AGES + agents.age
-  width = tables.day_place.shape[1]
-  spot = _get(places.place, agents.group) * width + choice
-  return hazard + _get(around, spot)
+  return Rates((table.ravel(),), places.place, around)
 
 
-def chance(hazard: UInt32[Array, " n"]) -> UInt32[Array, " n"]:
-  """The word of 32 bits below which a draw infects."""
-  nats = hazard.astype(jnp.float32) * np.float32(2.0**-HAZARD_BITS)
-  probability = jnp.minimum(-jnp.expm1(-nats), np.float32(1 - 2.0**-24))
-  return (probability * np.float32(2.0**32)).astype(jnp.uint32)
+def _day_hazard(
+  rates: Rates,
+  agents: Agents,
+  tables: Tables,
+  row: UInt8[Array, " n"],
+) -> UInt32[Array, " n"]:
+  rows = tables.group.shape[1]
+  hazard = groups.get(
+    rates.groups[0], agents.group * rows + row.astype(jnp.int32)
+  )
+  choice = row.astype(jnp.int32) * _AGES + agents.age
+  spot = groups.get(rates.spots, agents.group)
+  return hazard + groups.get(
+    rates.around, spot * tables.day_place.shape[1] + choice
+  )
+
+
+NIGHT = Half(lambda a: a.household, _night_words, _night_rates, _night_hazard)
+DAY = Half(lambda a: a.group, _day_words, _day_rates, _day_hazard)
+
+
+def at_work(agents: Agents, places: Places) -> Int32[Array, " n"]:
+  """Whether an agent's day group is one of work, as 0 or 1."""
+  kind = groups.get(places.kind, agents.group)
+  return (kind == people.Kind.WORK).astype(jnp.int32)
 
 
 def _given(
   table: jax.Array,
   tables: Tables,
   stage: UInt8[Array, " n"],
-  behaviour: UInt8[Array, " n"],
+  row: UInt8[Array, " n"],
   half: Int32[Array, " n"],
 ) -> tuple[jax.Array, jax.Array]:
   """The two words that each agent gives to its group."""
-  behaviours = tables.group.shape[1]
-  code = stage.astype(jnp.int32) * behaviours + behaviour
+  code = stage.astype(jnp.int32) * tables.group.shape[1] + row
   code = 2 * code + half
-  return _get(table[:, 0], code), _get(table[:, 1], code)
+  return groups.get(table[:, 0], code), groups.get(table[:, 1], code)
 
 
 def _around(
@@ -262,39 +319,19 @@ def _around(
   scale: Float32[Array, "counties contexts"],
   prefix: str,
 ) -> UInt32[Array, " all_choices"]:
-  """Hazards in each neighbourhood, by behaviour and age.
+  """Hazards in each neighbourhood, by reasons and age.
 
   The community's people outside the neighbourhood count apart.
   """
   spots = len(places.community)  # and no more communities than that
-  near = _sum(words & _SIXTEEN, where, spots)
-  far = _sum(words >> 16, where, spots)
-  far = _sum(far, places.community, spots)[places.community] - far
+  near = groups.add(words & _SIXTEEN, where, spots)
+  far = groups.add(words >> 16, where, spots)
+  far = groups.add(far, places.community, spots)[places.community] - far
   total = jnp.zeros((spots, rates.shape[1]), jnp.uint32)
   for count, rate, name in zip(
     (near, far), rates, ("neighbourhood", "community"), strict=True
   ):
     weight = count.astype(jnp.float32)
-    weight *= _of(scale, prefix + name, places.county)
-    total += _whole(weight[:, None] * rate[None])
-  return jnp.minimum(total, np.uint32(_CAP)).ravel()
-
-
-def _sum(
-  words: UInt32[Array, " n"], group: Int32[Array, " n"], groups: int
-) -> UInt32[Array, " groups"]:
-  zeros = jnp.zeros(groups, jnp.uint32)
-  return zeros.at[group].add(words, mode="promise_in_bounds")
-
-
-def _of(scale: jax.Array, context: str, county: jax.Array) -> jax.Array:
-  """Scales of a context where groups are."""
-  return _get(scale[:, CONTEXTS.index(context)], county)
-
-
-def _get(table: jax.Array, index: jax.Array) -> jax.Array:
-  return table.at[index].get(mode="promise_in_bounds")
-
-
-def _whole(hazard: jax.Array) -> jax.Array:
-  return jnp.rint(jnp.minimum(hazard, np.float32(_CAP))).astype(jnp.uint32)
+    weight *= groups.scale_of(scale, prefix + name, places.county)
+    total += groups.whole(weight[:, None] * rate[None])
+  return jnp.minimum(total, np.uint32(groups.CAP)).ravel()

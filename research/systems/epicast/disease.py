@@ -6,6 +6,7 @@ exactly `2 d` of them.
 """
 
 import dataclasses
+import difflib
 import enum
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -46,6 +47,18 @@ CONTEXTS = (
   "day_neighbourhood",
   "day_community",
 )
+_SOCIAL = (
+  "cluster",
+  "neighbourhood",
+  "community",
+  "day_neighbourhood",
+  "day_community",
+)
+GROUPS = {
+  "schools": ("class", "school"),
+  "social": _SOCIAL,
+  "all": CONTEXTS[1:],  # but the household
+}
 UNIT = 64  # weights of contacts are whole multiples of 1 / UNIT
 HAZARD_BITS = 26  # hazards are whole multiples of 2^-26
 
@@ -87,8 +100,8 @@ class Disease:
   withdrawal_scalar: Number = 1.0
 
   def __post_init__(self):
-    _require_chance("p_asymptomatic", self.p_asymptomatic)
-    _require_chance("rel_trans_asymptomatic", self.rel_trans_asymptomatic)
+    require_chance("p_asymptomatic", self.p_asymptomatic)
+    require_chance("rel_trans_asymptomatic", self.rel_trans_asymptomatic)
     for name in ("latent_cdf", "infectious_cdf"):
       cdf = np.array(getattr(self, name))
       if (
@@ -176,29 +189,6 @@ _FACTORS = {
   "work": "work_factor",
   "classes": "class_factor",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Behaviours:
-  """What people do: by behaviour and context, what they give and take.
-
-  Attributes:
-    names: of the behaviours. The first two are what the simulator itself uses:
-      usual, and withdrawn.
-    emits: multiplies what one passes on, in 1/64, `[behaviours, contexts]`.
-    receives: multiplies what one catches, in 1/64, `[behaviours, contexts]`.
-  """
-
-  names: tuple[str, ...]
-  emits: np.ndarray
-  receives: np.ndarray
-
-
-def usual_and_withdrawn() -> Behaviours:
-  """Full contacts, and nobody but the own household."""
-  table = np.full((2, len(CONTEXTS)), UNIT)
-  table[1, 1:] = 0
-  return Behaviours(("usual", "withdrawn"), table, table)
 
 
 class Course(NamedTuple):
@@ -322,6 +312,27 @@ def infectiousness(disease: Disease) -> np.ndarray:
   return np.rint(weights).astype(np.int64)
 
 
-def _require_chance(name: str, value: Number) -> None:
+def require_chance(name: str, value: Number) -> None:
+  """Raises an error that names a value which is no chance."""
   if not 0 <= value <= 1:
     raise errors.UserError(f"{name}: got {value}; expected from 0 to 1")
+
+
+def contexts(name: str) -> list[int]:
+  """Places in `CONTEXTS` of a context, or of one of `GROUPS`.
+
+  Raises:
+    UserError: there is no such name.
+
+  Example:
+    >>> contexts("schools")
+    [5, 6]
+  """
+  known = (*CONTEXTS, *GROUPS)
+  if name not in known:
+    near = difflib.get_close_matches(name, known, 1, 0)[0]
+    raise errors.UserError(
+      f"got context {name!r}; expected one of {', '.join(known)}: did you mean "
+      f"{near!r}?"
+    )
+  return [CONTEXTS.index(part) for part in GROUPS.get(name, (name,))]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from research.runs import errors
-from research.systems.epicast import disease, draws, engine, policies
+from research.systems.epicast import disease, draws
 from research.systems.epicast.disease import Stage
 from tests.systems.epicast import cases
 
@@ -81,7 +81,7 @@ def test_withdrawal_follows_the_table_of_days(histories):
 
 def _last(contact=cases.STRONG, history=cases.HISTORY):
   world = cases.world(contact, history=history)
-  state, _ = engine.run(world, cases.start(world, history=history), days=30)
+  state, _ = cases.run(world, cases.start(world, history=history), 30)
   return np.asarray(state.stage)
 
 
@@ -113,24 +113,6 @@ def test_trap_09_every_parameter_changes_who_is_ill(part, name, value):
   of_history = isinstance(part, disease.Disease)
   found = _last(history=other) if of_history else _last(other)
   assert (found != _last()).any()
-
-
-def test_trap_10_a_policy_that_ends_frees_no_sick():
-  """Withdrawal follows from the illness; no policy writes it."""
-  rules = [
-    policies.Change(day=0, context="social", scale=0.0),
-    policies.Change(day=8, context="social", scale=1.0),
-  ]
-  world = cases.world(changes=rules)
-  state = cases.start(world)
-  for _ in range(8):
-    state, _ = engine.run(world, state, days=1)
-  before = np.asarray(disease.withdrawn(state.stage, state.timer, state.course))
-  state, _ = engine.run(world, state, days=1)
-  after = np.asarray(disease.withdrawn(state.stage, state.timer, state.course))
-  still = before & (np.asarray(state.stage) == Stage.IS)
-  assert still.sum() >= 1
-  assert after[still].all()
 
 
 @pytest.mark.parametrize(

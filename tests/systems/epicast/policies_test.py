@@ -31,15 +31,32 @@ def test_changes_hold_until_the_next_one():
     FIPS,
     START,
   )
-  np.testing.assert_array_equal(rules.since, [0, 5, 20])
+  np.testing.assert_array_equal(rules.since, [0, 5, 20] + [2**31 - 1] * 5)
   of = disease.CONTEXTS.index
   np.testing.assert_array_equal(
-    rules.scale[:, :, of("class")], [[1, 1], [0, 0], [1, 0]]
+    rules.scale[:3, :, of("class")], [[1, 1], [0, 0], [1, 0]]
   )
   np.testing.assert_array_equal(
-    rules.scale[:, :, of("work")], [[1, 1], [1, 0.5], [1, 0.5]]
+    rules.scale[:3, :, of("work")], [[1, 1], [1, 0.5], [1, 0.5]]
   )
   assert (rules.scale[:, :, of("household")] == 1).all()
+
+
+def test_orders_hold_until_the_next_one():
+  rules = policies.compile_changes(
+    [
+      policies.Shelter(day=20, compliance=0, fips=(6001,)),
+      policies.Shelter(day=5, compliance=0.75),
+      policies.Change(day=9, context="work", scale=0.5),
+    ],
+    FIPS,
+  )
+  np.testing.assert_array_equal(rules.since[:4], [0, 5, 9, 20])
+  orders = np.asarray(rules.orders)
+  np.testing.assert_array_equal(
+    orders[:4], [[0, 0], [192, 192], [192, 192], [0, 192]]
+  )
+  assert _compile().orders is None
 
 
 @pytest.mark.parametrize(
@@ -54,3 +71,8 @@ def test_changes_hold_until_the_next_one():
 def test_wrong_policies_are_told_in_one_line(changes, message):
   with pytest.raises(errors.UserError, match=message):
     _compile(**changes)
+
+
+def test_wrong_orders_are_told_in_one_line():
+  with pytest.raises(errors.UserError, match="compliance: got 1.5"):
+    policies.Shelter(day=0, compliance=1.5)
