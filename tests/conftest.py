@@ -6,6 +6,9 @@ import pathlib
 import sys
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# JAX keeps no compiled program that calls back to Python, as equinox's checks
+# that raise do; so they give NaN, which ends in our own errors.
+os.environ.setdefault("EQX_ON_ERROR", "nan")
 
 import jax
 import pytest

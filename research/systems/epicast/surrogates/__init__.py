@@ -1,0 +1,1 @@
+"""Surrogates of EpiCast: compartments of disease times neutral or fearful."""
