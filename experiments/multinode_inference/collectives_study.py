@@ -1,13 +1,16 @@
-"""Times all-reduces on emulated links, and looks at how they round."""
+"""Times all-reduces on emulated links, looks at how they round, and models."""
 
 from collections.abc import Sequence
 
-from experiments import emulated_links
+from experiments import dispatched, emulated_links
 from experiments.multinode_inference import (
   accuracy,
   collectives_analysis,
   collectives_claims,
   collectives_figures,
+  modelled_claims,
+  modelled_figures,
+  modelled_study,
 )
 from experiments.multinode_inference import config as config_lib
 from research import runs
@@ -22,19 +25,40 @@ def run(config: config_lib.Config, context: runs.Context) -> runs.Result:
     context: where to put what it makes.
 
   Returns:
-    The judged claims, those of speed first.
+    The judged claims, those of speed first and modelled ones last.
   """
   config.check()
+  modelled = modelled_study.run(config.modelled, seed=config.seed)
   rounding = accuracy.run(config.accuracy, context, seed=config.seed)
   timings, reason = measure(config.links, context)
   found = collectives_analysis.analyse(config, timings, reason, rounding)
   collectives_figures.draw(config, found, context)
+  modelled_figures.draw(config.modelled, modelled, context)
   return runs.Result(
     paper="multinode_inference",
     config=runs_config.to_dict(config),
-    claims=collectives_claims.judge(config, found),
+    claims=(
+      *collectives_claims.judge(config, found),
+      *dispatched.judge_timed(_timed(config, found), reason),
+      *modelled_claims.judge(config.modelled, modelled),
+    ),
     bench=collectives_analysis.bench_rows(config, found),
   )
+
+
+def _timed(
+  config: config_lib.Config, found: collectives_analysis.Findings
+) -> list[dispatched.Timed]:
+  return [
+    dispatched.Timed(
+      "all_reduce",
+      one.network,
+      list(found.networks[one.network].cells.values())
+      if one.network in found.networks
+      else [],
+    )
+    for one in config.links
+  ]
 
 
 def measure(
@@ -82,5 +106,11 @@ def rehearse(config: config_lib.Config) -> str:
     f"{', '.join(one.peers) or 'none'}"
     for one in config.links
   ]
-  ranks = config.accuracy.ranks
-  return "\n".join((*lines, f"rounding on {', '.join(map(str, ranks))} ranks"))
+  ranks, gpus = config.accuracy.ranks, config.modelled.gpus
+  return "\n".join(
+    (
+      *lines,
+      f"rounding on {', '.join(map(str, ranks))} ranks",
+      f"Perlmutter and Vista, modelled: {gpus[0]} to {gpus[-1]} GPUs",
+    )
+  )

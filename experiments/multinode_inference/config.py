@@ -4,6 +4,7 @@ import dataclasses
 
 from collectives import algorithms as algorithms_lib
 from experiments import emulated_links
+from experiments.multinode_inference import modelled_study
 from experiments.tools import timed_collectives
 from research.cluster import network
 from research.runs import config, errors
@@ -119,6 +120,7 @@ class Config(config.ExperimentConfig):
     more: networks with links like the headline's, for the model.
     held_out_sizes: sizes of the headline that the model is not fitted on.
     accuracy: settings of the study of rounding.
+    modelled: what is simulated of the paper's machines.
   """
 
   headline: Links = dataclasses.field(
@@ -130,6 +132,9 @@ class Config(config.ExperimentConfig):
   more: tuple[Links, ...] = ()
   held_out_sizes: tuple[int, ...] = (256 * _K, 1024 * _K)
   accuracy: Accuracy = dataclasses.field(default_factory=Accuracy)
+  modelled: modelled_study.Modelled = dataclasses.field(
+    default_factory=modelled_study.Modelled
+  )
 
   @property
   def links(self) -> tuple[Links, ...]:
@@ -152,3 +157,4 @@ class Config(config.ExperimentConfig):
           f"{self.headline.sizes}"
         )
     self.accuracy.check()
+    self.modelled.check()

@@ -4,6 +4,7 @@ import dataclasses
 
 from collectives import algorithms as algorithms_lib
 from collectives import schedule as sched
+from experiments.pccl import modelled_config
 from experiments.tools import timed_collectives
 from research.cluster import network
 from research.runs import config, errors
@@ -128,10 +129,14 @@ class Config(config.ExperimentConfig):
   Attributes:
     sweeps: latency by size; those of the first one's network are the headline.
     training: steps by algorithm.
+    modelled: what is simulated of Frontier.
   """
 
   sweeps: tuple[Sweep, ...]
   training: Training
+  modelled: modelled_config.Modelled = dataclasses.field(
+    default_factory=modelled_config.Modelled
+  )
 
   @property
   def headline(self) -> str:
@@ -148,6 +153,7 @@ class Config(config.ExperimentConfig):
         f"sweeps: got {places}, expected one at least and each once"
       )
     self.training.check()
+    self.modelled.check()
 
 
 def _check_iters(name: str, iters: int) -> None:

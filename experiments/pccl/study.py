@@ -1,10 +1,13 @@
-"""Times collectives and training on emulated links."""
+"""Times collectives and training on emulated links, and models Frontier."""
 
-from experiments import emulated_links
+from experiments import dispatched, emulated_links
 from experiments.pccl import (
   analysis,
   claims,
   figures,
+  modelled_claims,
+  modelled_figures,
+  modelled_study,
   training,
   training_claims,
 )
@@ -21,17 +24,24 @@ def run(config: config_lib.Config, context: runs.Context) -> runs.Result:
     context: where to put what it makes.
 
   Returns:
-    The judged claims, those of the collectives first.
+    The judged claims, those of the collectives first and modelled ones last.
   """
   config.check()
+  modelled = modelled_study.run(config.modelled, context, seed=config.seed)
   swept, reason = sweep(config, context)
   trained = training.run(config.training, context)
   found = analysis.analyse(config, swept, reason, trained)
   figures.draw(config, found, context)
+  modelled_figures.draw(config.modelled, modelled, context)
   return runs.Result(
     paper="pccl",
     config=runs_config.to_dict(config),
-    claims=(*claims.judge(config, found), *training_claims.judge(found)),
+    claims=(
+      *claims.judge(config, found),
+      *training_claims.judge(found),
+      *dispatched.judge_timed(_timed(found), reason),
+      *modelled_claims.judge(config.modelled, modelled),
+    ),
     bench=analysis.bench_rows(config, found),
   )
 
@@ -68,6 +78,18 @@ def sweep(
   return rows, ""
 
 
+def _timed(found: analysis.Findings) -> list[dispatched.Timed]:
+  return [
+    dispatched.Timed(
+      one.sweep.collective,
+      one.sweep.network,
+      list(one.cells.cells.values()),
+      one.sweep.devices,
+    )
+    for one in found.swept
+  ]
+
+
 def rehearse(config: config_lib.Config) -> str:
   """Says what a run would do.
 
@@ -86,5 +108,7 @@ def rehearse(config: config_lib.Config) -> str:
       *lines,
       f"training on {steps.network}: {', '.join(steps.cases)}; {steps.iters} "
       f"steps, {steps.rounds} times",
+      f"Frontier, modelled: {config.modelled.ranks[-1]} GCDs; training "
+      f"{', '.join(config.modelled.models) or 'none'}",
     )
   )

@@ -7,7 +7,7 @@ Expected: 20 seconds, 1.5 GB on 2 cores
 Paper's value: NVRAR 1.9 to 3.6 times faster than NCCL, 128 KB to 2 MB
 """
 
-from experiments.multinode_inference import config
+from experiments.multinode_inference import config, modelled_study
 
 
 def get_config(arg: str = "") -> config.Config:
@@ -24,4 +24,7 @@ def get_config(arg: str = "") -> config.Config:
     ),
     held_out_sizes=(128 << 10,),
     accuracy=config.Accuracy(ranks=(4, 16, 64), numbers=1024, draws=2),
+    modelled=modelled_study.Modelled(
+      gpus=(8, 32), sizes=(128 << 10, 2 << 20), assumed=()
+    ),
   )

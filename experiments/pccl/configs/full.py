@@ -3,11 +3,12 @@
 Paper: PCCL, arXiv 2504.18658
 Command: python -m experiments.pccl.main \
   --config=experiments/pccl/configs/full.py --workdir=out/full
-Expected: 15 minutes, 4 GB on 2 cores
+Expected: 17 minutes, 4 GB on 2 cores
 Paper's value: all-gather 6 to 33 times over RCCL on 2,048 GCDs
 """
 
-from experiments.pccl import config
+from experiments import dispatched
+from experiments.pccl import config, modelled_config
 
 _HEADLINE = "4x2,alpha=1ms,bw=1Gb"
 _LONG = "4x2,alpha=5ms,bw=10Gb"
@@ -70,5 +71,15 @@ def get_config(arg: str = "") -> config.Config:
         *("ddp:pccl_ring", "ddp:pccl_recursive", "ddp:nvrar"),
       ),
       iters=24,
+    ),
+    modelled=modelled_config.Modelled(
+      choice=tuple(
+        dispatched.Machine(
+          name=machine,
+          nodes=(2, 4, 8, 16, 32),
+          sizes=tuple(1 << power for power in range(14, 30)),
+        )
+        for machine in ("frontier", "perlmutter")
+      )
     ),
   )

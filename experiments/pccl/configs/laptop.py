@@ -7,7 +7,7 @@ Expected: 2.5 minutes, 4 GB on 2 cores
 Paper's value: all-gather 6 to 33 times over RCCL on 2,048 GCDs
 """
 
-from experiments.pccl import config
+from experiments.pccl import config, modelled_config
 
 _NETWORK = "4x2,alpha=1ms,bw=1Gb"
 
@@ -33,5 +33,12 @@ def get_config(arg: str = "") -> config.Config:
       layers=2,
       iters=20,
       devices=2,  # half the processes compile in half the time
+    ),
+    modelled=modelled_config.Modelled(
+      ranks=(128, 512, 2048),
+      map_ranks=(16, 64, 256),
+      ring=False,
+      models=("7b",),
+      assumed=(),
     ),
   )

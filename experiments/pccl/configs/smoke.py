@@ -7,7 +7,7 @@ Expected: 20 seconds, 1.5 GB on 2 cores
 Paper's value: all-gather 6 to 33 times over RCCL on 2,048 GCDs
 """
 
-from experiments.pccl import config
+from experiments.pccl import config, modelled_config
 
 _NETWORK = "2x1,alpha=1ms,bw=1Gb"
 
@@ -35,5 +35,13 @@ def get_config(arg: str = "") -> config.Config:
       row_tokens=16,
       iters=4,
       devices=2,
+    ),
+    modelled=modelled_config.Modelled(
+      ranks=(16, 64),
+      sizes=(16 << 20, 64 << 20),
+      map_ranks=(16, 64),
+      map_sizes=(256 << 10, 64 << 20, 1 << 30),
+      models=(),
+      assumed=(),
     ),
   )

@@ -27,7 +27,7 @@ def test_leaves_what_the_contract_names(finished):
   for name in ("config.json", "run.json", "result.json"):
     assert (finished / name).stat().st_size > 0
   names = {path.name[3:] for path in (finished / "figures").glob("*.svg")}
-  assert "rounding.svg" in names
+  assert {"rounding.svg", "modelled-speed-up.svg"} <= names
   if "links cannot be emulated" not in _notes(finished):
     assert names > {"latency-2x2-1ms-1Gb.svg", "model.svg"}
     rows = json.loads((finished / "result.json").read_text())["bench"]
@@ -43,7 +43,8 @@ def _notes(workdir) -> str:
 
 def test_claims_are_golden(finished, request):
   result = binary.golden_claims(SLUG, finished, request)
-  assert all(claim.holds is None for claim in result.claims[:-3])
+  for claim in result.claims:  # too few calls to judge a time by
+    assert claim.holds is None or not claim.time_dependent
 
 
 def test_without_links_the_rest_is_done(tmp_path, monkeypatch):
@@ -56,11 +57,11 @@ def test_without_links_the_rest_is_done(tmp_path, monkeypatch):
   claim = result.claim("nvrar-over-rivals")
   assert claim is not None
   assert (claim.holds, claim.note) == (None, "not judged: skipped, no links")
-  judged = [claim.id for claim in result.claims if claim.holds is not None]
-  assert judged == [claim.id for claim in result.claims[-3:]]
-  assert [path.name for path in (tmp_path / "figures").iterdir()] == [
-    "01-rounding.svg"
-  ]
+  for claim in result.claims:
+    assert (claim.holds is None) == claim.time_dependent
+  assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+    *("01-rounding.svg", "02-modelled-speed-up.svg")
+  }
 
 
 def test_every_config_fits_together():

@@ -28,7 +28,7 @@ def test_leaves_what_the_contract_names(finished):
   for name in ("config.json", "run.json", "result.json"):
     assert (finished / name).stat().st_size > 0
   names = {path.name[3:] for path in (finished / "figures").glob("*.svg")}
-  assert "bytes.svg" in names
+  assert {"bytes.svg", "modelled-ring-or-recursive.svg"} <= names
   result = ledger.load(finished / "result.json")
   if any("links cannot be emulated" in claim.note for claim in result.claims):
     return
@@ -66,8 +66,13 @@ def test_without_links_it_trains_on_plain_processes(tmp_path, monkeypatch):
     if claim.time_dependent:
       assert claim.note == "not judged: skipped, no links"
   assert result.bench == ()
-  figures = [path.name for path in (tmp_path / "figures").iterdir()]
-  assert figures == ["01-bytes.svg"]
+  figures = sorted(path.name for path in (tmp_path / "figures").iterdir())
+  assert figures == [
+    "01-bytes.svg",
+    "02-modelled-scaling.svg",
+    "03-modelled-over-vendors.svg",
+    "04-modelled-ring-or-recursive.svg",
+  ]
 
 
 def test_every_config_fits_together():
