@@ -7,7 +7,7 @@ long as a block, or as the groups.
 
 import datetime
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -32,6 +32,10 @@ from research.systems.epicast.population import people
 
 _NOBODY = np.uint32(0xFFFFFFFF)  # identity of agents that fill arrays up
 _BLOCK = 1 << 16  # agents
+
+#: Adds counts of some agents, arrays by group, up with those of all others.
+Everywhere = Callable[[tuple[jax.Array, ...]], tuple[jax.Array, ...]]
+
 _HALVES = ((contacts.DAY, frights.DAY), (contacts.NIGHT, frights.NIGHT))
 
 
@@ -115,8 +119,8 @@ def load(
     changes: policies.
     fear: nothing if there is none.
     start_date: date of day 0, for changes with dates.
-    multiple: agents that do nothing are added up to a multiple of this, and
-      to one of whole blocks.
+    multiple: agents that do nothing are added until this many devices have as
+      many whole blocks each.
 
   Returns:
     What `start` and `run` need.
@@ -153,9 +157,10 @@ def load(
 
 
 def _agents(population: people.Population, multiple: int) -> contacts.Agents:
-  size = len(population) + -len(population) % multiple
-  while size % _number(size):  # blocks are of one size
-    size += multiple
+  share = -(-len(population) // multiple)
+  while share % _number(share):  # blocks are of one size
+    share += 1
+  size = share * multiple
 
   def fill(array, value=0):
     filled = (0, size - len(population))
@@ -217,8 +222,13 @@ def start(
     minds=carried,
     tally=jnp.zeros(0, jnp.int32),
   )
-  tally, _ = _tally(world, state)
+  tally, _ = _first_tally(world, state)
   return state._replace(tally=tally)
+
+
+@jax.jit
+def _first_tally(world: World, state: State) -> tuple[jax.Array, jax.Array]:
+  return _tally(world, state, lambda counts: counts)
 
 
 def _first(
@@ -266,18 +276,36 @@ def run(world: World, state: State, *, days: int) -> tuple[State, Daily]:
   Returns:
     The state, and what is known of each day.
   """
-  return jax.lax.scan(lambda state, _: _day(world, state), state, length=days)
+  return simulate(world, state, days, lambda counts: counts)
 
 
-def _day(world: World, state: State) -> tuple[State, Daily]:
+def simulate(
+  world: World, state: State, days: int, everywhere: Everywhere
+) -> tuple[State, Daily]:
+  """Simulates some days, within a program.
+
+  Args:
+    world: of `load`, of which agents may be a part.
+    state: of those agents.
+    days: how many.
+    everywhere: adds counts of these agents up with those of all others.
+  """
+  return jax.lax.scan(
+    lambda state, _: _day(world, state, everywhere), state, length=days
+  )
+
+
+def _day(
+  world: World, state: State, everywhere: Everywhere
+) -> tuple[State, Daily]:
   rules, said = world.policies, None
   if world.fear is not None and state.minds is not None:
     said, logs = minds.heard(world.fear, state.minds.logs, rules.scale.shape[1])
     state = state._replace(minds=state.minds._replace(logs=logs))
   row = jnp.searchsorted(rules.since, state.day, side="right") - 1
-  state, drawn = _half(world, row, 0, said, state, None)
-  state, _ = _half(world, row, 1, said, state, drawn)
-  tally, fearful = _tally(world, state)
+  state, drawn = _half(world, row, 0, said, state, None, everywhere)
+  state, _ = _half(world, row, 1, said, state, drawn, everywhere)
+  tally, fearful = _tally(world, state, everywhere)
   # Nobody returns to S or leaves Rs, so flows are differences of counts.
   ill = lambda counts: counts[:, Stage.IS] + counts[:, Stage.RS]
   daily = Daily(
@@ -340,6 +368,7 @@ def _half(
   said: UInt32[Array, " counties"] | None,
   state: State,
   drawn: tuple[jax.Array, ...] | None,
+  everywhere: Everywhere,
 ) -> tuple[State, tuple[jax.Array, ...]]:
   """Half a day: stages go on, contacts happen, infections and fear begin.
 
@@ -353,19 +382,19 @@ def _half(
   def give(sums, block):
     stage, _, why = _progress(world, row, block)
     group = infection.group(block.agents)
-    words = infection.words(block.agents, places, world.tables, stage, why)
+    given = infection.words(block.agents, places, world.tables, stage, why)
     if local is not None:
       there = fright.there(block.agents, places, local, why)
-      words += fright.words(there, minds.fearful(block.mind), stage)
+      given += fright.words(there, minds.fearful(block.mind), stage)
     return tuple(
       total.at[group].add(word, mode="promise_in_bounds")
-      for total, word in zip(sums, words, strict=True)
+      for total, word in zip(sums, given, strict=True)
     ), None
 
-  members = len((places.kind, places.cluster)[half])
-  number = 2 + (fright.number if local is not None else 0)
+  number, members = words(world)[half]
   sums = tuple(jnp.zeros(members, jnp.uint32) for _ in range(number))
   sums, _ = jax.lax.scan(give, sums, blocks)
+  sums = everywhere(sums)
   rates = infection.rates(sums[:2], places, world.tables, scale)
   frights_of = None
   if local is not None:
@@ -444,9 +473,18 @@ def _media(
   )
 
 
-@jax.jit
+def words(world: World) -> tuple[tuple[int, int], tuple[int, int]]:
+  """How many words a group has by day and by night, and how many groups."""
+  local = world.fear is not None and world.fear.local is not None
+  sizes = len(world.places.kind), len(world.places.cluster)
+  (_, day), (_, night) = _HALVES
+  numbers = (2 + local * fright.number for fright in (day, night))
+  by_day, by_night = zip(numbers, sizes, strict=True)
+  return by_day, by_night
+
+
 def _tally(
-  world: World, state: State
+  world: World, state: State, everywhere: Everywhere
 ) -> tuple[Int32[Array, "counties stages"], Int32[Array, " counties"]]:
   """Residents by county and stage, and those who are fearful."""
   counties, stages = world.policies.scale.shape[1], len(Stage)
@@ -460,5 +498,6 @@ def _tally(
 
   counts = jnp.zeros(counties * stages * 2, jnp.int32)
   counts, _ = jax.lax.scan(count, counts, _blocks(world, state))
+  (counts,) = everywhere((counts,))
   counts = counts.reshape(counties, stages, 2)
   return counts.sum(2), counts[:, :, 1].sum(1)
