@@ -119,8 +119,8 @@ def load(
     changes: policies.
     fear: nothing if there is none.
     start_date: date of day 0, for changes with dates.
-    multiple: agents that do nothing are added until this many devices have as
-      many whole blocks each.
+    multiple: number of devices; agents that do nothing are added until each
+      of them has as many, in whole blocks.
 
   Returns:
     What `start` and `run` need.
@@ -157,10 +157,10 @@ def load(
 
 
 def _agents(population: people.Population, multiple: int) -> contacts.Agents:
-  share = -(-len(population) // multiple)
-  while share % _number(share):  # blocks are of one size
-    share += 1
-  size = share * multiple
+  size = len(population) + -len(population) % multiple
+  # Blocks are of one size, on one device and on each of many.
+  while any(part % _number(part) for part in (size, size // multiple)):
+    size += multiple
 
   def fill(array, value=0):
     filled = (0, size - len(population))
