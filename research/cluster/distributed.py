@@ -55,6 +55,10 @@ def setup(*, detect_cluster: bool = False) -> None:
         " Kubernetes to have started this process; on one machine use"
         " python -m research.cluster.launch -n N -- CMD"
       ) from error
+  if jax.config.jax_platforms == "cpu":  # pyrefly: ignore[missing-attribute]
+    # Read back from the cache, a program runs collectives that do not depend on
+    # one another in any order, and messages of two processes then mix.
+    jax.config.update("jax_enable_compilation_cache", False)
   _end_without_waiting()
 
 

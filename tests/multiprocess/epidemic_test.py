@@ -1,8 +1,11 @@
 """An epidemic over processes is that of one device."""
 
+import pytest
+
 from tests.multiprocess import jobs
 
 
+@pytest.mark.slow
 def test_trap_02_two_processes_change_no_bit():
   out = jobs.run("epidemic_worker.py", processes=2, devices=2)
   rows = [line.split() for line in out.splitlines()]

@@ -23,3 +23,13 @@ def test_trap_13_training_over_two_processes_is_that_of_one_device(
     [row] = [row[1:] for row in rows if row[0] == process and len(row) == 4]
     losses, weights, trained = map(float, row)
     assert max(losses, weights) < _TOLERANCE < trained / 1000, row
+
+
+@pytest.mark.slow
+def test_a_second_run_finds_a_compile_cache_and_is_right(tmp_path, monkeypatch):
+  """Programs read back from it run independent collectives in any order."""
+  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
+  for _ in range(2):
+    test_trap_13_training_over_two_processes_is_that_of_one_device(
+      "zero3", "pccl_recursive"
+    )
