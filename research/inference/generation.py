@@ -156,7 +156,8 @@ class Generator:
     tokens = np.zeros((len(prompts), padded), np.int32)
     for row, prompt in enumerate(prompts):
       tokens[row, : len(prompt)] = prompt
-    settings_rows, positions = sampling.rows(settings), jnp.asarray(lengths)
+    settings_rows = jax.device_put(sampling.rows(settings))
+    positions = jnp.asarray(lengths)
 
     start = time.perf_counter()
     state = self.model.state

@@ -13,7 +13,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from research.transformer import cache
+from research.transformer import partition as partition_lib
 
+_WHOLE = partition_lib.Whole()
 _MASKED = -1e30  # finite, so that a row with no key at all gives no NaN
 _BLOCK = 128  # queries of causal attention that go together
 _MOST_BLOCKS = 8  # more would only make programs long
@@ -50,12 +52,18 @@ class Attention(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Causal:
-  """Causal attention within the call; rows start at position 0, no cache."""
+  """Causal attention within the call; rows start at position 0, no cache.
+
+  Attributes:
+    partition: how ranks share the heads.
+  """
+
+  partition: partition_lib.Partition = _WHOLE
 
   def __call__(self, layer, q, k, v, positions, state):
     """See `Attention`."""
     del layer, positions
-    return attend_causal(q, k, v), state
+    return attend_causal(q, k, v, self.partition), state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,15 +72,17 @@ class PagedPrefill:
 
   Attributes:
     table: page number of each row's i-th page, `[b, pages]`.
+    partition: how ranks share the heads.
   """
 
   table: jax.Array
+  partition: partition_lib.Partition = _WHOLE
 
   def __call__(self, layer, q, k, v, positions, state):
     """See `Attention`."""
     state = cache.write_prefix(state, self.table, k, v)
     del layer, positions
-    return attend_causal(q, k, v), state
+    return attend_causal(q, k, v, self.partition), state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,21 +91,71 @@ class PagedDecode:
 
   Attributes:
     table: page number of each row's i-th page, `[b, pages]`.
+    partition: how ranks share the heads.
   """
 
   table: jax.Array
+  partition: partition_lib.Partition = _WHOLE
 
   def __call__(self, layer, q, k, v, positions, state):
     """See `Attention`."""
     del layer
     state = cache.write_tokens(state, self.table, positions, k, v)
-    return attend_pages(q, state, self.table, positions), state
+    heads = attend_pages(q, state, self.table, positions, self.partition)
+    return heads, state
+
+
+@dataclasses.dataclass(frozen=True)
+class PagedGroups:
+  """Cached attention of one flat batch of rows with unlike numbers of queries.
+
+  The batch is `[1, tokens]`: groups one after another, and in each its rows one
+  after another. So decoding rows (one query each) and pieces of prompts share
+  the products of one pass. Everything is written before anything is read: two
+  rows of a group may be pieces of one sequence.
+
+  Attributes:
+    tables: of each group, the page number of each row's i-th page,
+      `[rows, pages]`; numbers that no page has are for rows of nobody.
+    lengths: queries of each row, by group.
+    partition: how ranks share the heads.
+  """
+
+  tables: tuple[jax.Array, ...]
+  lengths: tuple[int, ...]
+  partition: partition_lib.Partition = _WHOLE
+
+  def __call__(self, layer, q, k, v, positions, state):
+    """See `Attention`."""
+    del layer
+    groups = list(zip(self.tables, self._split(positions), strict=True))
+    for (table, at), key, value in zip(
+      groups, self._split(k), self._split(v), strict=True
+    ):
+      state = cache.write_tokens(state, table, at, key, value)
+    outs = [
+      attend_pages(query, state, table, at, self.partition)
+      for (table, at), query in zip(groups, self._split(q), strict=True)
+    ]
+    flat = [out.reshape(1, -1, *q.shape[2:]) for out in outs]
+    return jnp.concatenate(flat, axis=1), state
+
+  def _split(self, x: jax.Array) -> list[jax.Array]:
+    """Cuts `[1, tokens, ...]` into groups, each `[rows, length, ...]`."""
+    parts, start = [], 0
+    for table, length in zip(self.tables, self.lengths, strict=True):
+      size = len(table) * length
+      part = x[0, start : start + size]
+      parts.append(part.reshape(len(table), length, *x.shape[2:]))
+      start += size
+    return parts
 
 
 def attend_causal(
   q: Float[Array, "b s h d"],
   k: Float[Array, "b s k d"],
   v: Float[Array, "b s k d"],
+  partition: partition_lib.Partition = _WHOLE,
 ) -> Float[Array, "b s h d"]:
   r"""Exact causal attention of rows that start at position 0.
 
@@ -109,6 +169,7 @@ def attend_causal(
     q: rotated queries.
     k: rotated keys.
     v: values.
+    partition: how ranks share the heads.
 
   Returns:
     The attended values, in the dtype of `q`.
@@ -122,7 +183,7 @@ def attend_causal(
     stop = min(start + size, length)
     block = rows[:, :, :, start:stop]
     flat = block.reshape(*block.shape[:2], -1, block.shape[-1])
-    scores = _scores(flat, keys[..., :stop])
+    scores = partition.total_scores(_scores(flat, keys[..., :stop]))
     seen = jnp.arange(stop)[None, :] <= jnp.arange(start, stop)[:, None]
     seen = jnp.tile(seen, (block.shape[2], 1))[None, None]
     weights = jax.nn.softmax(jnp.where(seen, scores, _MASKED), axis=-1)
@@ -136,6 +197,7 @@ def attend_pages(
   pages: cache.Pages,
   table: Int[Array, "b pages"],
   positions: Int[Array, "b s"],
+  partition: partition_lib.Partition = _WHOLE,
 ) -> Float[Array, "b s h d"]:
   r"""Exact attention over a paged pool with a running softmax.
 
@@ -150,6 +212,7 @@ def attend_pages(
     pages: the layer's pool, the queries' own tokens included.
     table: page number of each row's i-th page.
     positions: of the queries in their rows.
+    partition: how ranks share the heads.
 
   Returns:
     The attended values, in the dtype of `q`.
@@ -166,7 +229,7 @@ def attend_pages(
   def body(index, carry):
     top, total, out = carry
     page = table[:, index]
-    scores = _scores(rows, pages.k[page])
+    scores = partition.total_scores(_scores(rows, pages.k[page]))
     offset = index * size + jnp.arange(size)
     live = offset[None, None, None, :] <= last
     scores = jnp.where(live, scores, _MASKED)

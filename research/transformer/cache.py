@@ -55,7 +55,7 @@ def pool_shardings(
   mesh: jax.sharding.Mesh,
   rules: sharding.ShardingRules,
 ) -> list[Pages]:
-  """Says how a pool lies on a mesh: by heads, where they divide.
+  """Says how a pool lies on a mesh: by heads, their parts or stages.
 
   Args:
     config: gives layers, heads and widths.
@@ -67,8 +67,9 @@ def pool_shardings(
   """
   heads, width = config.num_kv_heads, config.head_dim
   place = lambda axes, shape: rules.sharding(axes, shape, mesh)
-  k = place(("page", "kv_heads", "head_dim", "slot"), (1, heads, width, 1))
-  v = place(("page", "kv_heads", "slot", "head_dim"), (1, heads, 1, width))
+  pages = mesh.size  # any number that the stages of a pipeline divide
+  k = place(("page", "kv_heads", "head_dim", "slot"), (pages, heads, width, 1))
+  v = place(("page", "kv_heads", "slot", "head_dim"), (pages, heads, 1, width))
   return [Pages._make((k, v))] * config.num_layers
 
 

@@ -12,6 +12,9 @@ from jaxtyping import Array, Float, Int
 from research.transformer import attention as attention_lib
 from research.transformer import config as config_lib
 from research.transformer import layers, rope
+from research.transformer import partition as partition_lib
+
+_WHOLE = partition_lib.Whole()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Output(NamedTuple):
   """What a pass over the blocks returns.
 
   Attributes:
-    hidden: the normed residual stream, `[b, s, embed]`.
+    hidden: the residual stream, `[b, s, embed]`; normed but by `residual`.
     states: each layer's attention state.
     hidden_taps: what `Taps.hidden` returned, a layer each.
     attention_taps: what `Taps.attention` returned, a layer each.
@@ -57,20 +60,25 @@ class Decoder(nnx.Module):
     (1, 3, 16)
   """
 
-  def __init__(self, config: config_lib.DecoderConfig, rngs: nnx.Rngs):
-    self.config = config
+  def __init__(
+    self,
+    config: config_lib.DecoderConfig,
+    rngs: nnx.Rngs,
+    partition: partition_lib.Partition = _WHOLE,
+  ):
+    self.config, self.partition = config, partition
     table = (config.vocab_size, config.embed_dim)
     kernel = lambda: layers.kernel(rngs, config, table, ("vocab", "embed"))
     self.embedding = kernel()
     self.blocks = nnx.List(
-      [layers.Block(config, rngs) for _ in range(config.num_layers)]
+      [layers.Block(config, rngs, partition) for _ in range(config.num_layers)]
     )
     self.norm = layers.RMSNorm(config, config.embed_dim)
     self.head = None if config.tie_embeddings else kernel()
 
   def embed(self, tokens: Int[Array, "b s"]) -> Float[Array, "b s e"]:
     """Looks up each token's vector."""
-    return self.embedding[...][tokens]
+    return self.partition.look_up(self.embedding[...], tokens)
 
   def __call__(
     self,
@@ -82,7 +90,7 @@ class Decoder(nnx.Module):
     states: Sequence[Any] | None = None,
     taps: Taps | None = None,
   ) -> Output:
-    """Runs every block.
+    """Runs every block, and the norm behind the last.
 
     Args:
       tokens: token numbers; or give `inputs_embeds`.
@@ -102,32 +110,57 @@ class Decoder(nnx.Module):
     both = tokens is not None and inputs_embeds is not None
     if x is None or both:
       raise ValueError("give exactly one of tokens and inputs_embeds")
+    out = self.residual(
+      x, positions=positions, attention=attention, states=states, taps=taps
+    )
+    return out._replace(hidden=self.norm(out.hidden))
+
+  def residual(
+    self,
+    x: Float[Array, "b s e"],
+    *,
+    positions: Int[Array, "b s"] | None = None,
+    attention: attention_lib.Attention | None = None,
+    states: Sequence[Any] | None = None,
+    taps: Taps | None = None,
+  ) -> Output:
+    """Runs every block on a residual stream, and norms nothing.
+
+    Args:
+      x: embedded tokens, or what another stage's blocks made of them.
+      positions: as for `__call__`.
+      attention: as for `__call__`.
+      states: as for `__call__`.
+      taps: as for `__call__`.
+
+    Returns:
+      The residual stream after the last block, and as `__call__`.
+    """
     if positions is None:
       positions = jnp.broadcast_to(
         jnp.arange(x.shape[1], dtype=jnp.int32)[None], x.shape[:2]
       )
     config, taps = self.config, taps or Taps()
-    attention = attention or attention_lib.Causal()
+    attention = attention or attention_lib.Causal(self.partition)
     states = [None] * config.num_layers if states is None else list(states)
-    rotation = rope.angles(
-      positions,
-      rope.inverse_frequencies(
-        config.head_dim, config.rope_theta, config.rope_scaling
-      ),
+    inverse = rope.inverse_frequencies(
+      config.head_dim, config.rope_theta, config.rope_scaling
     )
+    rotation = rope.angles(positions, self.partition.frequencies(inverse))
     out = Output(x, [], [], [])
     for layer, block in enumerate(self.blocks):
       with jax.named_scope(f"layer_{layer}"):
         x = self._block(
           layer, block, x, positions, rotation, attention, states, taps, out
         )
-    return out._replace(hidden=self.norm(x))
+    return out._replace(hidden=x)
 
   def logits(self, hidden: Float[Array, "b s e"]) -> Float[Array, "b s vocab"]:
     """Returns float32 logits of normed hidden states."""
     table = self.embedding if self.head is None else self.head
     with jax.named_scope("logits"):
-      return layers.multiply(table[...], hidden).astype(jnp.float32)
+      part = layers.multiply(table[...], hidden).astype(jnp.float32)
+    return self.partition.join_logits(part)
 
   def _block(
     self, layer, block, x, positions, rotation, attention, states, taps, out
@@ -146,14 +179,20 @@ class Decoder(nnx.Module):
     return x
 
 
-def abstract(config: config_lib.DecoderConfig) -> tuple[Any, Any]:
+def abstract(
+  config: config_lib.DecoderConfig,
+  partition: partition_lib.Partition = _WHOLE,
+) -> tuple[Any, Any]:
   """Returns the graph definition and abstract parameters, allocating nothing.
 
   Args:
     config: the decoder.
+    partition: how ranks share it.
 
   Returns:
     `(graphdef, state)` as `nnx.split` gives them; every leaf of `state` is a
     `jax.ShapeDtypeStruct`.
   """
-  return nnx.split(nnx.eval_shape(lambda: Decoder(config, nnx.Rngs(0))))
+  return nnx.split(
+    nnx.eval_shape(lambda: Decoder(config, nnx.Rngs(0), partition))
+  )

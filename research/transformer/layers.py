@@ -8,8 +8,11 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from research.transformer import config as config_lib
+from research.transformer import partition as partition_lib
 
 Config = config_lib.DecoderConfig
+Partition = partition_lib.Partition
+_WHOLE = partition_lib.Whole()
 
 
 def kernel(
@@ -61,14 +64,21 @@ class RMSNorm(nnx.Module):
     Zhang and Sennrich, arXiv 1910.07467, equation 4.
   """
 
-  def __init__(self, config: Config, size: int, axis: str = "embed"):
+  def __init__(
+    self,
+    config: Config,
+    size: int,
+    axis: str = "embed",
+    partition: Partition = _WHOLE,
+  ):
     self.scale = constant(1.0, config, (size,), (axis,))
     self.epsilon = config.norm_eps
+    self.partition = partition
 
   def __call__(self, x: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
     """Norms the last axis in float32."""
     wide = x.astype(jnp.float32)
-    power = jnp.mean(wide * wide, axis=-1, keepdims=True)
+    power = self.partition.mean_square(wide)
     normed = (wide * jax.lax.rsqrt(power + self.epsilon)).astype(x.dtype)
     scale = self.scale[...].reshape((1,) * (x.ndim - 1) + (-1,))
     return normed * scale
@@ -82,15 +92,18 @@ class SelfAttention(nnx.Module):
       value's: `[kv_head, group + 2, head_dim, embed]`.
   """
 
-  def __init__(self, config: Config, rngs: nnx.Rngs):
+  def __init__(
+    self, config: Config, rngs: nnx.Rngs, partition: Partition = _WHOLE
+  ):
     groups = config.num_heads // config.num_kv_heads
     shape = (config.num_kv_heads, groups + 2, config.head_dim)
     self.qkv = GroupedProjection(config, shape, rngs)
     out = (config.embed_dim, config.num_heads, config.head_dim)
     self.out = kernel(rngs, config, out, ("embed", "heads", "head_dim"))
-    norm = lambda: RMSNorm(config, config.head_dim, "head_dim")
+    norm = lambda: RMSNorm(config, config.head_dim, "head_dim", partition)
     self.q_norm = norm() if config.qk_norm else None
     self.k_norm = norm() if config.qk_norm else None
+    self.partition = partition
 
   def project(
     self, x: Float[Array, "b s e"]
@@ -108,7 +121,9 @@ class SelfAttention(nnx.Module):
   def merge(self, heads: Float[Array, "b s h d"]) -> Float[Array, "b s e"]:
     """Projects attended heads back to the residual stream."""
     weight = self.out[...].reshape(self.out.shape[0], -1)
-    return multiply(weight, heads.reshape(*heads.shape[:2], -1))
+    return self.partition.total(
+      multiply(weight, heads.reshape(*heads.shape[:2], -1))
+    )
 
 
 class GroupedProjection(nnx.Module):
@@ -137,12 +152,15 @@ class GatedMLP(nnx.Module):
     Shazeer, GLU Variants Improve Transformer, arXiv 2002.05202.
   """
 
-  def __init__(self, config: Config, rngs: nnx.Rngs):
+  def __init__(
+    self, config: Config, rngs: nnx.Rngs, partition: Partition = _WHOLE
+  ):
     hidden, width = config.mlp_dim, config.embed_dim
     self.gate_up = kernel(
       rngs, config, (hidden, 2, width), ("mlp", "gate_up", "embed")
     )
     self.down = kernel(rngs, config, (width, hidden), ("embed", "mlp"))
+    self.partition = partition
 
   def __call__(self, x: Float[Array, "b s e"]) -> Float[Array, "b s e"]:
     """Transforms every token."""
@@ -150,17 +168,19 @@ class GatedMLP(nnx.Module):
     both = multiply(weight.reshape(-1, weight.shape[-1]), x)
     both = both.reshape(*x.shape[:2], -1, 2)
     hidden = jax.nn.silu(both[..., 0]) * both[..., 1]
-    return multiply(self.down[...], hidden)
+    return self.partition.total(multiply(self.down[...], hidden))
 
 
 class Block(nnx.Module):
   """One decoder layer: norms, attention and MLP."""
 
-  def __init__(self, config: Config, rngs: nnx.Rngs):
+  def __init__(
+    self, config: Config, rngs: nnx.Rngs, partition: Partition = _WHOLE
+  ):
     self.attention_norm = RMSNorm(config, config.embed_dim)
-    self.attention = SelfAttention(config, rngs)
+    self.attention = SelfAttention(config, rngs, partition)
     self.mlp_norm = RMSNorm(config, config.embed_dim)
-    self.mlp = GatedMLP(config, rngs)
+    self.mlp = GatedMLP(config, rngs, partition)
 
   def __call__(
     self, x: Float[Array, "b s e"], attend: Callable[..., jax.Array]

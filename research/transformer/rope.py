@@ -84,7 +84,8 @@ def inverse_frequencies(
 
 
 def angles(
-  positions: Int[Array, "b s"], inverse: Float[np.ndarray, " pairs"]
+  positions: Int[Array, "b s"],
+  inverse: Float[np.ndarray, " pairs"] | Float[Array, " pairs"],
 ) -> tuple[Float[Array, "b s pairs"], Float[Array, "b s pairs"]]:
   """Returns cosine and sine of every position's rotation, in float32."""
   step = jnp.asarray(inverse, jnp.float32)
