@@ -97,6 +97,8 @@ PAPERS = (
       "An agent-based epidemic with coupled fear, and its compartmental "
       "surrogates."
     ),
+    status="available",
+    headline="broadcaster-waves",
   ),
   Paper(
     slug="vlm_grafting",

@@ -30,7 +30,9 @@ class Partition(Protocol):
     """Returns each token's row of the embedding."""
     ...
 
-  def join_logits(self, x: Float[Array, "b s v"]) -> Float[Array, "b s vocab"]:
+  def join_logits(
+    self, x: Float[Array, "b s part"]
+  ) -> Float[Array, "b s vocab"]:
     """Returns the logits of the whole vocabulary."""
     ...
 
