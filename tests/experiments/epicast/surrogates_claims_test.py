@@ -87,7 +87,7 @@ def test_a_doubling_time_is_read_off_growth():
 
 
 def _row(
-  median: float, verdict: Literal["judged", "contended"] = "judged"
+  median: float | None, verdict: Literal["judged", "contended"] = "judged"
 ) -> bench.BenchResult:
   return bench.BenchResult(
     name="agents with fear",
