@@ -3,7 +3,7 @@
 Paper: EpiCast with fear, arXiv 2506.07842
 Command: python -m experiments.epicast.main \
   --config=experiments/epicast/configs/full.py --workdir=out/full
-Expected: 40 minutes, 2.5 GB on 2 cores
+Expected: 25 minutes, 2.5 GB on 2 cores
 Paper's value: broadcasters with a strong response generally give several waves
 """
 

@@ -14,13 +14,15 @@ from research.systems.epicast.population import people
 from research.systems.epicast.surrogates import model, solve
 from research.systems.epicast.surrogates.parameters import Parameters
 
-_NOWHERE = {
-  f"{name}_factor": 0
-  for name in (
-    *("household", "cluster", "neighbourhood"),
-    *("community", "work", "class"),
-  )
-}
+_NOWHERE = disease.Contacts(
+  p_trans=1.0,
+  household_factor=0,
+  cluster_factor=0,
+  neighbourhood_factor=0,
+  community_factor=0,
+  work_factor=0,
+  class_factor=0,
+)
 _SIMPLE = disease.Disease(
   p_asymptomatic=0, rel_trans_asymptomatic=0, withdrawal_scalar=0
 )
@@ -71,10 +73,10 @@ def _final_sizes(number: int) -> dict[int, np.ndarray]:
   sizes = np.resize(np.arange(2, 6), number)
   first = np.cumsum(sizes) - sizes
   chance = 1 - _ESCAPES
-  contacts = disease.Contacts(
-    **_NOWHERE | {"household_factor": 1.0},
-    p_trans=1.0,
-    household_adult=(chance,) * 5,
+  contacts = dataclasses.replace(
+    _NOWHERE,
+    household_factor=1,
+    household_adult=(chance, chance, chance, chance, chance),
   )
   history = dataclasses.replace(
     _SIMPLE, infectious_cdf=(1.0,), infectious_first=_NIGHTS
@@ -153,10 +155,11 @@ def _mean_days(cdf: tuple[float, ...]) -> float:
 @functools.cache
 def _mixed(size: int, share: float, seed: int = 0) -> np.ndarray:
   """Shares by day and stage; everybody meets everybody, day and night."""
-  contacts = disease.Contacts(
-    **_NOWHERE | {"neighbourhood_factor": 1.0},
-    p_trans=1.0,
-    neighbourhood=(_BETA / (2 * size),) * 5,
+  chance = _BETA / (2 * size)
+  contacts = dataclasses.replace(
+    _NOWHERE,
+    neighbourhood_factor=1,
+    neighbourhood=(chance, chance, chance, chance, chance),
   )
   village = _village(np.arange(size) // 4)
   cases = np.arange(round(share * size))
