@@ -12,6 +12,8 @@ Suites:
   select: finding the rows to keep, by a threshold that is known and by ranking.
   policy: predicting the threshold and learning from a step, beside attention
     at 8k tokens.
+  epidemic: EpiCast with and without fear beside four rivals, by size and on
+    two cores; with `--census=FOLDER` the Bay Area's 6.8 million people.
 
 Decode and prefill stand beside Hugging Face transformers and llama.cpp on two
 threads each; those run in `.venv-peers` (`make peers`), without which their
@@ -26,7 +28,12 @@ from collections.abc import Sequence
 import rich.console
 from absl import flags
 
-from experiments.tools import bench_attention, bench_decoder, bench_selection
+from experiments.tools import (
+  bench_attention,
+  bench_decoder,
+  bench_epidemic,
+  bench_selection,
+)
 from research import runs
 from research.telemetry import bench_table
 
@@ -36,6 +43,7 @@ _SUITES = {
   "attention": bench_attention.attend,
   "select": bench_selection.select,
   "policy": bench_selection.policy,
+  "epidemic": bench_epidemic.epidemic,
 }
 _SUITE = flags.DEFINE_enum(
   "suite", "decode", [*_SUITES, "memory"], "What to measure."
@@ -58,6 +66,9 @@ def main(argv: Sequence[str]) -> None:
   for title, group in _SUITES[_SUITE.value](rounds=_ROUNDS.value):
     console.print(f"[bold]{title}[/bold]")
     console.print(bench_table.table(group))
+    for row in group:
+      if told := bench_table.notes(row):
+        console.print(f"  {row.name}: {told}")
     rows += [dataclasses.asdict(row) | {"title": title} for row in group]
   _write(rows)
 

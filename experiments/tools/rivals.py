@@ -23,14 +23,15 @@ def python() -> str:
   return _PYTHON.value
 
 
-def worker(name: str) -> peer.PeerProcess:
+def worker(name: str, *arguments: str) -> peer.PeerProcess:
   """Returns a rival that starts with its first call.
 
   Args:
-    name: `transformers`, `llama_cpp` or `attention` (torch alone).
+    name: `transformers`, `llama_cpp`, `attention` (torch alone) or `epidemic`.
+    arguments: of its script.
   """
   script = pathlib.Path(__file__).parent / "peers" / f"{name}_worker.py"
-  return peer.PeerProcess([python(), str(script)], timeout=600)
+  return peer.PeerProcess([python(), str(script), *arguments], timeout=600)
 
 
 def loaded(

@@ -38,6 +38,13 @@ def table(results: Sequence[bench.BenchResult]) -> rich.table.Table:
   return grid
 
 
+def notes(result: bench.BenchResult) -> str:
+  """Returns what a row was measured with, but for what every row has."""
+  usual = {"first_call_s", "free_cores"}
+  told = {name: x for name, x in result.meta.items() if name not in usual}
+  return ", ".join(f"{name} {value}" for name, value in told.items())
+
+
 def _quantity(value: float | None, unit: str) -> str:
   """Returns three digits with a prefix on seconds: 0.0123 s is 12.3 ms."""
   if value is None:

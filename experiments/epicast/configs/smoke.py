@@ -30,5 +30,5 @@ def get_config(arg: str = "") -> config.Config:
       ),
     ),
     surrogates=config.Surrogates(side=16, points=256, fits=False),
-    speed=config.Speed(people=2000, days=180, rounds=1),
+    speed=config.Speed(people=2000, days=20, rounds=1),
   )

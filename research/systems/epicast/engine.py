@@ -303,8 +303,8 @@ def _day(
     said, logs = minds.heard(world.fear, state.minds.logs, rules.scale.shape[1])
     state = state._replace(minds=state.minds._replace(logs=logs))
   row = jnp.searchsorted(rules.since, state.day, side="right") - 1
-  state, drawn = _half(world, row, 0, said, state, None, everywhere)
-  state, _ = _half(world, row, 1, said, state, drawn, everywhere)
+  state, drawn = half_day(world, row, 0, said, state, None, everywhere)
+  state, _ = half_day(world, row, 1, said, state, drawn, everywhere)
   tally, fearful = _tally(world, state, everywhere)
   # Nobody returns to S or leaves Rs, so flows are differences of counts.
   ill = lambda counts: counts[:, Stage.IS] + counts[:, Stage.RS]
@@ -361,7 +361,7 @@ def _number(agents: int) -> int:
   return -(-agents // _BLOCK)
 
 
-def _half(
+def half_day(
   world: World,
   row: Int32[Array, ""],
   half: int,
@@ -373,6 +373,18 @@ def _half(
   """Half a day: stages go on, contacts happen, infections and fear begin.
 
   By day both halves' words are drawn; those of the night are given back.
+
+  Args:
+    world: that runs.
+    row: of the policies in force.
+    half: 0 by day, 1 by night.
+    said: what broadcasters say, by county; none if there is no fear.
+    state: when it begins.
+    drawn: what the day gave back; none by day.
+    everywhere: adds counts of these agents up with those of all others.
+
+  Returns:
+    The state at its end, and words for the night.
   """
   infection, fright = _HALVES[half]
   scale, places = world.policies.scale[row], world.places

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ Table = dict[str, np.ndarray]  # columns of one length
 COLUMNS = {
   "replicate": "which run of the scenario",
   "day": "of the run, from 0",
+  "context": "where contacts are, of `disease.CONTEXTS`",
   "date": "of the day, if the scenario has a start date",
   "fips": "code of the county where people live; none for all counties",
   "new_infections": "residents infected that day",
@@ -129,13 +130,19 @@ def write(path: pathlib.Path, table: Table) -> None:
   files.write_bytes(path, stream.getvalue())
 
 
-def write_both(folder: pathlib.Path, name: str, table: Table) -> dict[str, Any]:
+def write_both(
+  folder: pathlib.Path,
+  name: str,
+  table: Table,
+  meanings: Mapping[str, str] = COLUMNS,
+) -> dict[str, Any]:
   """Writes a table as `name.parquet` and `name.csv`.
 
   Args:
     folder: where.
     name: without ending.
     table: its columns.
+    meanings: of columns, by name.
 
   Returns:
     For the manifest: rows, what columns mean, SHA-256 of the files.
@@ -147,7 +154,7 @@ def write_both(folder: pathlib.Path, name: str, table: Table) -> dict[str, Any]:
     digests[end] = hashlib.sha256(path.read_bytes()).hexdigest()
   return {
     "rows": len(next(iter(table.values()))),
-    "columns": {key: COLUMNS[key] for key in table},
+    "columns": {key: meanings[key] for key in table},
     "sha256": digests,
   }
 

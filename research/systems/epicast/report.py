@@ -8,7 +8,8 @@ from jaxtyping import Float, Int
 
 from research.runs import files
 from research.systems.epicast import disease as disease_lib
-from research.systems.epicast import outputs
+from research.systems.epicast import eventlog, events, outputs, tree
+from research.systems.epicast.disease import CONTEXTS
 
 WINDOW = 7  # days over which R is taken to be constant
 _SHAPE, _SCALE = 1.0, 5.0  # of the gamma prior of R; Cori et al.'s
@@ -174,6 +175,66 @@ def write(
   }
   files.write_json(folder / "report.json", summary)
   return summary | {"files": notes}
+
+
+def write_tree(
+  folder: pathlib.Path, log: events.Table, days: int
+) -> dict[str, Any]:
+  """Writes the event log, and what the transmission tree says.
+
+  `events`, `tree`: a row for each transition and each infection; `cohorts`:
+  case reproduction number by day of infection (day -1 are index cases);
+  `routes`: share of each context in infections. All as Parquet and CSV, the
+  last two as quantiles over replicates.
+
+  Args:
+    folder: where to.
+    log: events of all finished replicates.
+    days: of the run.
+
+  Returns:
+    For `report.json`: mean generation interval of each replicate's tree and
+    contexts' shares; files' notes for the manifest under `files`.
+  """
+  replicates = np.unique(log["replicate"])
+  trees = [
+    tree.grow(
+      {name: column[log["replicate"] == one] for name, column in log.items()}
+    )
+    for one in replicates
+  ]
+  cohorts = np.stack([tree.cohorts(one, days) for one in trees])
+  shares = np.stack([tree.shares(one, CONTEXTS) for one in trees])
+  joined = {
+    name: np.ma.concatenate([one[name] for one in trees])
+    if name == "infector"
+    else np.concatenate([one[name] for one in trees])
+    for name in tree.COLUMNS
+  }
+  day = np.arange(-1, days, dtype=np.int32)
+  names = np.array(CONTEXTS, object)
+  notes = {
+    name: outputs.write_both(folder, name, table, meanings)
+    for name, table, meanings in (
+      ("events", eventlog.shown(log), events.COLUMNS),
+      ("tree", joined, tree.COLUMNS),
+      ("cohorts", {"day": day, **_quantiles(cohorts)}, outputs.COLUMNS),
+      ("routes", {"context": names, **_quantiles(shares)}, outputs.COLUMNS),
+    )
+  }
+  intervals = [one["generation_interval"] for one in trees]
+  means = [np.nanmean(part) for part in intervals if np.isfinite(part).any()]
+  return {
+    "context_shares": {
+      name: _spread(shares[:, index]) for index, name in enumerate(CONTEXTS)
+    },
+    **(
+      {"tree_generation_interval_days": _spread(np.array(means))}
+      if means
+      else {}
+    ),
+    "files": notes,
+  }
 
 
 def _attack(residents, infected, places, age) -> outputs.Table:

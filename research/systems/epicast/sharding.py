@@ -40,8 +40,10 @@ def place(
   def put(spec, part):
     return jax.device_put(part, NamedSharding(mesh, spec))
 
-  specs = _specs(mesh.axis_names, state)
-  return jax.tree.map(put, specs[0], world), jax.tree.map(put, specs[1], state)
+  wanted = specs(mesh.axis_names, state)
+  return jax.tree.map(put, wanted[0], world), jax.tree.map(
+    put, wanted[1], state
+  )
 
 
 @functools.partial(jax.jit, static_argnames=("days", "mesh", "algorithm"))
@@ -67,7 +69,7 @@ def run(
     The state, spread as before, and what is known of each day, on all devices.
   """
   axes = mesh.axis_names
-  specs = _specs(axes, state)
+  wanted = specs(axes, state)
 
   def everywhere(counts):
     return collectives.all_reduce(counts, axes, algorithm=algorithm)
@@ -75,8 +77,8 @@ def run(
   return jax.shard_map(
     functools.partial(engine.simulate, days=days, everywhere=everywhere),
     mesh=mesh,
-    in_specs=specs,
-    out_specs=(specs[1], P()),
+    in_specs=wanted,
+    out_specs=(wanted[1], P()),
     check_vma=False,  # loops begin with zeros, which do not vary, and go on
   )(world, state)
 
@@ -91,10 +93,15 @@ def reduced_bytes(world: engine.World) -> int:
   return 4 * (groups + 2 * counties * stages)
 
 
-def _specs(
+def specs(
   axes: tuple[str, ...], state: engine.State
 ) -> tuple[engine.World, engine.State]:
-  """What is spread over the axes; prefixes of the two trees."""
+  """What is spread over the axes; prefixes of the two trees.
+
+  Args:
+    axes: of the mesh.
+    state: whether it has fear.
+  """
   spread: Any = P(axes)
   whole: Any = P()
   afraid = minds.Minds(key=whole, mind=spread, media=spread, logs=whole)

@@ -3,8 +3,9 @@
 A run's folder holds `manifest.json` (scenario, its digest, seed, versions,
 accounts of people and flows, what became of each replicate, files), `run.json`
 (commands and machine), tables over all finished replicates (`daily`, `ages`,
-`attack`, `rt`, each as Parquet and CSV), `report.json`, and a folder a
-replicate with its own tables, which grow as it runs, and its last checkpoint.
+`attack`, `rt`, and if events are kept `events`, `tree`, `cohorts`, `routes`,
+each as Parquet and CSV), `report.json`, and a folder a replicate with its own
+tables, which grow as it runs, and its last checkpoint.
 """
 
 import pathlib
@@ -16,11 +17,15 @@ import traceback
 import types
 from typing import Any
 
+import jax
+
 from research import cluster, runs
+from research import mesh as mesh_lib
 from research.cluster import probe
 from research.runs import errors, files
 from research.systems.epicast import (
   checkpoint,
+  eventlog,
   outputs,
   progress,
   replicate,
@@ -45,7 +50,8 @@ def execute(path: pathlib.Path | str, folder: pathlib.Path | str) -> int:
   """
   try:
     cluster.setup()
-    manifest = run(scenario_lib.read(path), folder)
+    devices = jax.local_device_count()
+    manifest = run(scenario_lib.read(path), folder, devices=devices)
   except errors.UserError as error:
     return runs.report_user_error(error)
   except KeyboardInterrupt:
@@ -71,6 +77,7 @@ def run(
   folder: pathlib.Path | str,
   *,
   cache: pathlib.Path | str | None = None,
+  devices: int = 1,
 ) -> dict[str, Any]:
   """Runs, or continues, a scenario in a folder.
 
@@ -83,6 +90,8 @@ def run(
     scenario: as read.
     folder: of the run.
     cache: folder of built populations; one in `folder` if left out.
+    devices: of this machine over which agents are spread; no output depends
+      on it, and a run may go on with another number.
 
   Returns:
     The manifest.
@@ -97,7 +106,7 @@ def run(
     began = time.monotonic()
     session = work.begin(scenario.rng_seed)
     model = compiling.compile_scenario(
-      scenario, cache=cache or work.path / "cache"
+      scenario, cache=cache or work.path / "cache", multiple=devices
     )
     for notice in model.notices():
       print(f"note: {notice}")
@@ -109,7 +118,7 @@ def run(
     }
     try:
       with _Patience() as patience:
-        _replicates(model, work.path, manifest, patience)
+        _replicates(model, work.path, manifest, patience, devices)
     finally:
       _finish(work.path, scenario, manifest)
     work.end(session, time.monotonic() - began)
@@ -153,11 +162,12 @@ def _claim(
           f"{name}: got {asked[name]}; expected at least the {found[name]} of "
           f"the run in {folder}: choose another folder"
         )
-    if asked["output_level"] != found["output_level"]:
-      raise errors.UserError(
-        f"output_level: got {asked['output_level']}; expected that of the run "
-        f"in {folder}, {found['output_level']}: choose another folder"
-      )
+    for name in ("output_level", "events"):
+      if asked[name] != found.get(name, False):
+        raise errors.UserError(
+          f"{name}: got {asked[name]}; expected that of the run in {folder}, "
+          f"{found.get(name, False)}: choose another folder"
+        )
   manifest = {
     "format": _FORMAT,
     "digest": identity.digest(wanted),
@@ -174,15 +184,17 @@ def _replicates(
   folder: pathlib.Path,
   manifest: dict[str, Any],
   patience: "_Patience",
+  devices: int,
 ) -> None:
   """Runs all replicates; one that fails is noted and leaves others alone."""
   scenario = model.scenario
+  mesh = mesh_lib.make_mesh({"data": devices}) if devices > 1 else None
   with progress.Meter(len(model.population), scenario.duration) as meter:
     for number in range(scenario.replicates):
       place = _place(folder, number)
       stamp = checkpoint.Stamp(manifest["scenario"], number)
       try:
-        found = replicate.run(model, place, stamp, meter, patience)
+        found = replicate.run(model, place, stamp, meter, patience, mesh)
         (place / "error.txt").unlink(missing_ok=True)
       except errors.UserError:
         raise  # the other replicates would say the same
@@ -214,6 +226,12 @@ def _finish(
     }
     summary = report.write(folder, daily, ages, scenario.disease)
     tables |= summary.pop("files")
+    if scenario.events:
+      log = outputs.join([eventlog.read(place) for place in done])
+      told = report.write_tree(folder, log, scenario.duration)
+      tables |= told.pop("files")
+      summary |= told
+      files.write_json(folder / "report.json", summary)
     manifest |= {"files": tables, "report": summary}
   files.write_json(folder / "manifest.json", manifest)
 

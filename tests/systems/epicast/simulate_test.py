@@ -2,20 +2,33 @@
 
 import json
 import os
+import shutil
 import signal
 
+import jax
 import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
 from research.runs import errors
-from research.systems.epicast import engine, outputs, replicate, simulate
+from research.systems.epicast import (
+  engine,
+  events,
+  outputs,
+  replicate,
+  sharding,
+  simulate,
+)
 from research.systems.epicast.scenario import scenario
 from tests.systems.epicast.scenario import towns
 
 TABLES = ("daily", "ages", "attack", "rt")
-FILES = [f"{name}.{end}" for name in TABLES for end in ("parquet", "csv")]
+TREES = ("events", "tree", "cohorts", "routes")
+FILES, LOGS = (
+  [f"{name}.{end}" for name in names for end in ("parquet", "csv")]
+  for names in (TABLES, TREES)
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +39,8 @@ def whole(tmp_path_factory):
   return folder, manifest
 
 
-def _same(folder, other):
-  for name in FILES:
+def _same(folder, other, names=FILES):
+  for name in names:
     assert (folder / name).read_bytes() == (other / name).read_bytes(), name
   runs = [
     json.loads((place / "manifest.json").read_text())["runs"]
@@ -80,13 +93,47 @@ def test_a_finished_run_is_not_run_again(whole, monkeypatch):
   assert again["files"] == manifest["files"]
 
 
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory):
+  """The same with events, which nothing stopped."""
+  folder = tmp_path_factory.mktemp("logged")
+  read = towns.scenario({"replicates": 2, "events": True})
+  return folder, simulate.run(read, folder)
+
+
+def test_events_change_no_state(whole, logged):
+  assert logged[1]["runs"] == whole[1]["runs"]
+  for name in FILES:
+    assert (whole[0] / name).read_bytes() == (logged[0] / name).read_bytes()
+
+
+def test_a_log_and_its_tree_are_read_back(logged):
+  folder, manifest = logged
+  log = parquet.read_table(folder / "events.parquet")
+  assert log.column_names == list(events.COLUMNS)
+  assert csv.read_csv(folder / "events.csv").num_rows == log.num_rows
+  daily = parquet.read_table(folder / "daily.parquet")
+  rows = log.filter(pa.array(log["day"].to_numpy() >= 0)).to_pylist()
+  count = lambda event: sum(row["event"] == event for row in rows)
+  for name, event in (("infections", "infected"), ("symptomatic",) * 2):
+    assert count(event) == daily[f"new_{name}"].to_numpy().sum()
+  told = parquet.read_table(folder / "tree.parquet").to_pylist()
+  assert sum(row["cases"] for row in told) == count("infected") > 0
+  assert sum(row["infector"] is None for row in told) == 2 * 10
+  shares = manifest["report"]["context_shares"]
+  assert sum(share["mean"] for share in shares.values()) == pytest.approx(1)
+  assert (
+    json.loads((folder / "report.json").read_text()) == (manifest["report"])
+  )
+
+
 class _Killed(BaseException):
   pass
 
 
 @pytest.mark.parametrize("day", [0, 8, 9, 12])
 def test_a_killed_run_resumes_to_the_same_bits(
-  whole, tmp_path, monkeypatch, day
+  logged, tmp_path, monkeypatch, day
 ):
   """Killed in the middle of that day of the first replicate."""
   real, calls = engine.run, []
@@ -98,14 +145,60 @@ def test_a_killed_run_resumes_to_the_same_bits(
     return real(world, state, days=days)
 
   monkeypatch.setattr(engine, "run", run)
-  read = towns.scenario({"replicates": 2})
+  read = towns.scenario({"replicates": 2, "events": True})
   with pytest.raises(_Killed):
     simulate.run(read, tmp_path)
   calls.clear()
   calls.append(day)
   simulate.run(read, tmp_path)
   assert calls[1] == day // 8 * 8
-  _same(tmp_path, whole[0])
+  _same(tmp_path, logged[0], FILES + LOGS)
+
+
+def test_no_event_is_there_twice_if_checkpoints_are_gone(
+  logged, tmp_path, monkeypatch
+):
+  """Parts of the log begin on other days the second time."""
+  real = engine.run
+
+  def run(world, state, *, days):
+    if int(state.day) == 12:
+      raise _Killed
+    return real(world, state, days=days)
+
+  monkeypatch.setattr(engine, "run", run)
+  changes = {"replicates": 2, "events": True}
+  with pytest.raises(_Killed):
+    simulate.run(towns.scenario(changes | {"checkpoint_interval": 9}), tmp_path)
+  shutil.rmtree(tmp_path / "replicates" / "0000" / "checkpoints")
+  monkeypatch.setattr(engine, "run", real)
+  simulate.run(towns.scenario(changes | {"checkpoint_interval": 0}), tmp_path)
+  _same(tmp_path, logged[0], FILES + LOGS)
+
+
+@pytest.mark.parametrize(
+  ("first", "then", "kept"),
+  [(2, 1, False), pytest.param(2, 4, True, marks=pytest.mark.slow)],
+)
+def test_trap_02_a_scenario_goes_on_with_other_devices(
+  logged, tmp_path, monkeypatch, first, then, kept
+):
+  """Killed on some devices after a checkpoint, resumed on others."""
+  real, spread = sharding.run, []
+
+  def run(world, state, *, days, mesh):
+    spread.append(len(state.stage.sharding.device_set))
+    if int(state.day) == 9 and mesh.size == first:
+      raise _Killed
+    return real(world, state, days=days, mesh=mesh)
+
+  monkeypatch.setattr(sharding, "run", run)
+  read = towns.scenario({"replicates": 2, "events": kept})
+  with pytest.raises(_Killed):
+    simulate.run(read, tmp_path, devices=first)
+  assert set(spread) == {first}
+  simulate.run(read, tmp_path, devices=then)
+  _same(tmp_path, logged[0], FILES + LOGS * kept)
 
 
 def test_ctrl_c_loses_nothing(whole, tmp_path, monkeypatch):
@@ -195,6 +288,7 @@ def test_a_scenario_file_runs_from_the_command_line(
   )
   town = towns.scenario({"duration": 3})  # compiled above
   monkeypatch.setattr(scenario, "read", lambda path: town)
+  monkeypatch.setattr(jax, "local_device_count", lambda: 1)
   assert simulate.execute(path, tmp_path / "town") == 0
   said = capsys.readouterr().out
   assert "replicate 0, day 3/3: " in said

@@ -10,7 +10,13 @@ from research.systems.epicast.population import files
 from research.systems.epicast.scenario import scenario as scenario_lib
 
 # They say how much is run and kept, and change no number of it.
-APART = ("duration", "replicates", "output_level", "checkpoint_interval")
+APART = (
+  "duration",
+  "replicates",
+  "output_level",
+  "events",
+  "checkpoint_interval",
+)
 
 
 def describe(scenario: scenario_lib.Scenario) -> dict[str, Any]:

@@ -53,6 +53,8 @@ class Scenario:
     index_cases: the same, written here: FIPS code and number.
     output_level: 1 for new infections by county and day, 5 for new symptoms,
       fear and all stages as well.
+    events: keep the log of every transition of every agent, and who infected
+      whom.
     checkpoint_interval: in days; 0 for none, -1 for one before day 0 and no
       run.
     population: who there is.
@@ -75,6 +77,7 @@ class Scenario:
   index_case_file: pathlib.Path | None = None
   index_cases: Mapping[str, int] = dataclasses.field(default_factory=dict)
   output_level: int = 5
+  events: bool = False
   checkpoint_interval: int = 30
   population: People = People()
   daytime: Daytime = Daytime()

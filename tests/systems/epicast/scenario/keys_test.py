@@ -19,6 +19,7 @@ EXEMPT = {
   "index_case_file": "compiling_test",
   "geography": "compiling_test",
   "replicates": "simulate_test",
+  "events": "simulate_test",
   "checkpoint_interval": "simulate_test",
 }
 # Change the people and so the shapes; who there is, is compared.
