@@ -1,10 +1,20 @@
-"""The real model (skipped where it cannot be fetched), and a small one."""
+"""Small models, an engine whose compiled steps are shared, and its rivals."""
 
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
 import pytest
 
+from research.inference import engine as engine_lib
+from research.inference import generation, sampling
 from research.transformer import checkpoints
 from research.transformer import config as config_lib
 from research.transformer.checkpoints import model
+from tests.inference import hash_device
+
+GREEDY = sampling.Sampling()
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +32,114 @@ def small() -> checkpoints.Model:
     tie_embeddings=True,
   )
   return model.initialise(config, seed=0)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> checkpoints.Model:
+  """Weights so large that each token depends on all before it."""
+  config = config_lib.DecoderConfig(
+    vocab_size=256,
+    embed_dim=32,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=8,
+    mlp_dim=64,
+    context_length=96,
+  )
+  found = model.initialise(config, seed=0)
+  wide = jax.tree.map(lambda x: x * 12 if x.ndim > 1 else x, found.state)
+  return checkpoints.Model(config, found.graphdef, wide)
+
+
+@pytest.fixture(scope="session")
+def settings() -> engine_lib.Settings:
+  return engine_lib.Settings(
+    num_pages=48, page_size=8, rows=(4,), pieces=(16,), block=8
+  )
+
+
+@pytest.fixture(scope="session")
+def _compiled(tiny, settings) -> engine_lib.Engine:
+  engine = engine_lib.Engine(tiny, settings)
+  engine.warm_up()
+  return engine
+
+
+@pytest.fixture
+def make_engine(tiny, settings, _compiled) -> Callable[..., engine_lib.Engine]:
+  """Makes engines of their own, around one set of compiled steps."""
+
+  def make(settings=settings, *, pages: int | None = None, **options):
+    engine = engine_lib.Engine(tiny, settings, **options)
+    _compiled.runner.reset()
+    engine.runner = _compiled.runner
+    if pages is not None:  # the others are somebody else's
+      allocator = engine.scheduler.memory.allocator
+      allocator.take(allocator.num_free - pages)
+    return engine
+
+  return make
+
+
+@pytest.fixture
+def engine(make_engine) -> engine_lib.Engine:
+  return make_engine()
+
+
+@pytest.fixture
+def hash_engine(tiny) -> Callable[..., engine_lib.Engine]:
+  """Makes engines on a device of hashes: no compiling, no rounding."""
+
+  def make(num_pages: int = 12, prefix_cache: bool = True, **options):
+    settings = engine_lib.Settings(
+      num_pages=num_pages,
+      page_size=4,
+      rows=(1, 3),
+      pieces=(4, 8),
+      block=4,
+      prefix_cache=prefix_cache,
+    )
+    engine: Any = engine_lib.Engine(tiny, settings, **options)
+    engine.runner = hash_device.HashRunner(
+      engine.runner.sizes, settings.page_size, settings.shapes
+    )
+    return engine
+
+  return make
+
+
+@pytest.fixture(scope="session")
+def alone(tiny) -> Callable[..., list[int]]:
+  """What the lock-step generator answers to one prompt."""
+  generator = generation.Generator(tiny, page_size=32)
+
+  def generate(prompt, choice=GREEDY, *, max_tokens: int = 12) -> list[int]:
+    stream = generator.stream([prompt], [choice], max_tokens=max_tokens)
+    return [int(tokens[0]) for tokens in stream]
+
+  return generate
+
+
+@pytest.fixture(scope="session")
+def prompts() -> list[list[int]]:
+  """Of lengths around those of pages, blocks and pieces; the last two agree."""
+  rng = np.random.default_rng(0)
+  lengths = (1, 3, 8, 9, 16, 17, 30, 40)
+  found = [rng.integers(0, 256, n).tolist() for n in lengths]
+  return [*found, [*found[-1][:33], 7, 7]]
+
+
+@pytest.fixture
+def compilations():
+  """Names every program compiled while the test runs."""
+  found = []
+
+  def listen(event: str, duration_secs: float, **details: str | int) -> None:
+    del duration_secs
+    if event == "/jax/core/compile/backend_compile_duration":
+      found.append(details.get("fun_name", event))
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  yield found
+  jax.monitoring.unregister_event_duration_listener(listen)

@@ -1,4 +1,8 @@
-"""What the compiled decode step does with memory, read from its HLO."""
+"""What compiled steps do with memory, read from their HLO.
+
+Of the generator's decode step, and of the engine's steps with and without
+pieces of prompts.
+"""
 
 import math
 import re
@@ -7,12 +11,13 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from research.inference import generation, sampling
+from research.inference import batch as batch_lib
+from research.inference import generation, runner, sampling
 
 _MOVE = re.compile(r"= \w+\[([\d,]+)\]\S* (copy|copy-start|transpose)\(")
 
 
-def _compiled(small, batch: int):
+def _decode(small, batch: int):
   generator = generation.Generator(small)
   pool, table = generator.make_pool(batch, 128)
   arguments = (
@@ -25,12 +30,27 @@ def _compiled(small, batch: int):
   return generator.decode.lower(*arguments, pool=pool).compile(), pool
 
 
-@pytest.fixture(scope="module", params=[1, 8])
+def _step(small, rows: int, blocks: int):
+  sizes = batch_lib.Sizes(block=16, pages=4, num_pages=32, slots=rows)
+  shape = batch_lib.Shape(rows, blocks)
+  steps = runner.Runner(small, sizes, 64, [shape])
+  return steps.compiled(shape), steps._carried
+
+
+_STEPS = {
+  "decode-1": lambda small: _decode(small, 1),
+  "decode-8": lambda small: _decode(small, 8),
+  "engine-8": lambda small: _step(small, 8, 0),
+  "engine-8-and-32-of-prompts": lambda small: _step(small, 8, 2),
+}
+
+
+@pytest.fixture(scope="module", params=_STEPS)
 def compiled(small, request):
-  return _compiled(small, request.param)
+  return _STEPS[request.param](small)
 
 
-def test_every_pool_array_is_updated_in_place(compiled):
+def test_trap_12_every_pool_array_is_updated_in_place(compiled):
   step, pool = compiled
   text = step.as_text()
   aliases = re.search(r"input_output_alias=\{(.*?)\}, entry", text, re.S)
@@ -43,8 +63,8 @@ def test_every_pool_array_is_updated_in_place(compiled):
 
 def test_nothing_as_large_as_a_pool_or_a_weight_is_copied(compiled, small):
   step, pool = compiled
-  weights = [x.size for x in jax.tree.leaves(small.state) if x.ndim > 1]
-  large = min(*weights, *(x.size for x in jax.tree.leaves(pool)))
+  arrays = jax.tree.leaves((small.state, pool))
+  large = min(x.size for x in arrays if x.ndim > 1)
   moved = [
     match[0]
     for match in _MOVE.finditer(step.as_text())

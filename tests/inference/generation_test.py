@@ -132,21 +132,6 @@ def test_tensors_may_be_split_over_nodes_and_devices(small, generator):
   )
 
 
-@pytest.fixture
-def compilations():
-  """Names every program compiled while the test runs."""
-  found = []
-
-  def listen(event: str, duration_secs: float, **details: str | int) -> None:
-    del duration_secs
-    if event == "/jax/core/compile/backend_compile_duration":
-      found.append(details.get("fun_name", event))
-
-  jax.monitoring.register_event_duration_secs_listener(listen)
-  yield found
-  jax.monitoring.unregister_event_duration_listener(listen)
-
-
 @pytest.mark.parametrize("devices", [None, 2])
 def test_nothing_is_compiled_after_warm_up(small, compilations, devices):
   mesh = devices and mesh_lib.make_mesh({"local": devices})

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,7 +28,10 @@ def _draw(logits: np.ndarray, choice: sampling.Sampling) -> np.ndarray:
 
 def _chances(logits: np.ndarray, choice: sampling.Sampling) -> np.ndarray:
   """The distribution that a request's settings define."""
+  shift = [choice.logit_bias.get(token, 0.0) for token in range(len(logits))]
+  logits = logits + shift
   chances = np.exp((logits - logits.max()) / choice.temperature)
+  unlikely = chances < choice.min_p * chances.max()
   order = np.argsort(-chances)
   if choice.top_k:
     chances[order[choice.top_k :]] = 0
@@ -35,6 +39,7 @@ def _chances(logits: np.ndarray, choice: sampling.Sampling) -> np.ndarray:
   if choice.top_p < 1:
     enough = np.cumsum(chances[order]) >= choice.top_p
     chances[order[np.argmax(enough) + 1 :]] = 0
+  chances[unlikely] = 0
   return chances / chances.sum()
 
 
@@ -51,8 +56,14 @@ _LOGITS = np.log([0.30, 0.02, 0.25, 0.05, 0.15, 0.13, 0.03, 0.07])
     sampling.Sampling(temperature=1.0, top_p=0.6),
     sampling.Sampling(temperature=1.5, top_k=5, top_p=0.8, seed=3),
     sampling.Sampling(temperature=1.0, top_k=100),
+    sampling.Sampling(temperature=1.0, min_p=0.4),
+    sampling.Sampling(temperature=1.5, top_k=5, min_p=0.5, seed=4),
+    sampling.Sampling(temperature=1.0, logit_bias={1: 2.0, 0: -1.0}),
+    sampling.Sampling(temperature=1.0, logit_bias={0: -100.0}, top_p=0.7),
   ],
-  ids=lambda c: f"t{c.temperature}-k{c.top_k}-p{c.top_p}",
+  ids=lambda c: (
+    f"t{c.temperature}-k{c.top_k}-p{c.top_p}-m{c.min_p}-b{len(c.logit_bias)}"
+  ),
 )
 def test_draws_follow_the_distribution(choice):
   expected = _chances(_LOGITS, choice)
@@ -68,11 +79,12 @@ def test_draws_follow_the_distribution(choice):
   seed=st.integers(0, 2**16),
   top_k=st.integers(0, _VOCAB),
   top_p=st.floats(0.0625, 1.0, width=32),
+  min_p=st.floats(0.0, 1.0, width=32),
 )
-def test_the_support_is_that_of_numpy(seed, top_k, top_p):
+def test_the_support_is_that_of_numpy(seed, top_k, top_p, min_p):
   logits = np.random.default_rng(seed).normal(size=_VOCAB)
   choice = sampling.Sampling(
-    temperature=3.0, top_k=top_k, top_p=top_p, seed=seed
+    temperature=3.0, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed
   )
   expected = _chances(logits, choice)
   found = np.unique(_draw(logits, choice))
@@ -101,6 +113,26 @@ def test_greedy_and_drawn_rows_may_share_a_batch():
   assert set(found[:, 1]) == {0, 2, 4}
 
 
+def test_a_bias_counts_at_temperature_zero_and_for_its_row_alone():
+  logits = jnp.tile(jnp.asarray(_LOGITS, jnp.float32), (3, 1))
+  rows = sampling.rows(
+    [
+      sampling.Sampling(),
+      sampling.Sampling(logit_bias={5: 9.0, 7: 8.0}),
+      sampling.Sampling(logit_bias={0: -9.0}),
+    ]
+  )
+  assert _sample(logits, jnp.arange(3), rows).tolist() == [0, 5, 2]
+
+
+def test_log_probabilities_are_those_of_scipy():
+  logits = np.random.default_rng(0).normal(size=(4, _VOCAB)).astype("float32")
+  tokens = np.array([3, 0, 7, 7])
+  expected = scipy.special.log_softmax(logits, axis=-1)[np.arange(4), tokens]
+  found = sampling.log_probabilities(jnp.asarray(logits), jnp.asarray(tokens))
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def test_a_seed_decides_all_draws():
   hot = sampling.Sampling(temperature=1.0, seed=7)
   np.testing.assert_array_equal(_draw(_LOGITS, hot), _draw(_LOGITS, hot))
@@ -117,7 +149,7 @@ def test_a_draw_does_not_depend_on_neighbours():
     sampling.Sampling(temperature=1.0, seed=5),
     sampling.Sampling(),
     sampling.Sampling(temperature=2.0, top_k=2, seed=6),
-    sampling.Sampling(temperature=0.7, top_p=0.5, seed=5),
+    sampling.Sampling(temperature=0.7, top_p=0.5, min_p=0.2, seed=5),
   ]
   for step in range(32):
     positions = jnp.arange(4) + step
@@ -135,6 +167,15 @@ def test_a_draw_does_not_depend_on_neighbours():
     ({"temperature": -1.0}, "temperature: got -1.0, expected >= 0"),
     ({"top_k": -1}, r"top_k: got -1, expected >= 0 \(0 is off\)"),
     ({"top_p": 0.0}, "top_p: got 0.0, expected 0 < top_p <= 1"),
+    ({"min_p": 1.5}, "min_p: got 1.5, expected 0 <= min_p <= 1"),
+    (
+      {"logit_bias": dict.fromkeys(range(301), 1.0)},
+      "logit_bias: got 301 tokens, expected at most 300",
+    ),
+    (
+      {"logit_bias": {-1: 1.0}},
+      "logit_bias: got token -1, expected numbers of the vocabulary",
+    ),
     ({"top_p": 1.5}, "top_p: got 1.5, expected 0 < top_p <= 1"),
   ],
 )

@@ -1,0 +1,149 @@
+"""The device's side of the engine: compiled steps over a donated pool."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from research.inference import batch as batch_lib
+from research.inference import sampling
+from research.inference.batch import Batch, Shape
+from research.transformer import attention, cache, checkpoints
+
+
+class Answers(NamedTuple):
+  """What a step draws; fetch it when it is needed.
+
+  Attributes:
+    tokens: `[draws]`.
+    logprobs: zeros where nobody wanted them, `[draws]`.
+  """
+
+  tokens: sampling.HostArray
+  logprobs: sampling.HostArray
+
+
+class _Carried(NamedTuple):
+  """What stays on the device from step to step, donated each time."""
+
+  pool: list[cache.Pages]
+  last: jax.Array
+
+
+@dataclasses.dataclass
+class Runner:
+  """Runs batches; each of its shapes is compiled once.
+
+  A step is dispatched and not waited for: the next one takes the tokens that it
+  draws from `last`, where every running sequence has a slot.
+
+  Args:
+    model: the decoder and its weights.
+    sizes: of batches.
+    page_size: tokens a page holds.
+    shapes: that may be run.
+
+  Attributes:
+    num_compiled: steps compiled so far.
+  """
+
+  model: checkpoints.Model
+  sizes: batch_lib.Sizes
+  page_size: int
+  shapes: Sequence[Shape]
+  num_compiled: int = 0
+
+  def __post_init__(self) -> None:
+    # Flat, because walking the weights' tree takes as long as scheduling.
+    self._weights, self._tree = jax.tree.flatten(self.model.state)
+    self._steps: dict[Shape, Any] = {}
+    self.reset()
+
+  def reset(self) -> None:
+    """Forgets all that was computed."""
+    last = jnp.zeros(self.sizes.slots, jnp.int32)
+    self._carried = _Carried([], last)  # frees the old pool before the new one
+    pool = cache.make_pool(
+      self.model.config,
+      num_pages=self.sizes.num_pages,
+      page_size=self.page_size,
+    )
+    self._carried = _Carried(pool, last)
+
+  def warm_up(self) -> None:
+    """Compiles every shape."""
+    for shape in self.shapes:
+      self.compiled(shape)
+
+  def fit(self, rows: int, blocks: int) -> Shape:
+    """Returns the smallest shape with so much room."""
+    fits = [s for s in self.shapes if s.rows >= rows and s.blocks >= blocks]
+    token_count = lambda shape: shape.rows + shape.blocks * self.sizes.block
+    return min(fits, key=token_count)
+
+  def dispatch(self, batch: Batch) -> Answers:
+    """Starts a step.
+
+    Args:
+      batch: of one of the shapes.
+    """
+    step = self.compiled(Shape(len(batch.given), len(batch.pieces)))
+    answers, self._carried = step(self._weights, self._carried, batch)
+    return answers
+
+  def compiled(self, shape: Shape) -> Any:
+    """Returns the compiled step of a shape, compiling it if need be."""
+    if shape not in self._steps:
+      step = jax.jit(self._step, donate_argnums=1)
+      like = batch_lib.empty(shape, self.sizes)
+      lowered = step.lower(self._weights, self._carried, like)
+      self._steps[shape] = lowered.compile()
+    return self._steps[shape]
+
+  def _step(
+    self, weights: list[jax.Array], carried: _Carried, batch: Batch
+  ) -> tuple[Answers, _Carried]:
+    self.num_compiled += 1  # runs when traced, not when called
+    decoder = self.model.bind(jax.tree.unflatten(self._tree, weights))
+    rows, size = len(batch.given), self.sizes.block
+    kept = carried.last[batch.slots[:rows]]
+    given = jnp.where(batch.given >= 0, batch.given, kept)
+    inside = jnp.arange(size, dtype=jnp.int32)
+    spread = batch.starts[:, None] + inside[None]
+    tokens = jnp.concatenate([given, batch.pieces.reshape(-1)])
+    positions = jnp.concatenate([batch.positions, spread.reshape(-1)])
+    out = decoder(
+      tokens[None],
+      positions=positions[None],
+      attention=_groups(batch.table, rows, size),
+      states=carried.pool,
+    )
+    hidden = out.hidden[:, batch.ends]
+    logits = decoder.logits(hidden)[0]
+    drawn = sampling.sample(logits, positions[batch.ends] + 1, batch.settings)
+    logprobs = jax.lax.cond(
+      batch.wanted.any(),
+      lambda: sampling.log_probabilities(logits, drawn),
+      lambda: jnp.zeros(len(drawn)),
+    )
+    last = carried.last.at[batch.slots].set(drawn, mode="drop")
+    return Answers(drawn, logprobs), _Carried(out.states, last)
+
+
+def _groups(table: jax.Array, rows: int, size: int) -> attention.PagedGroups:
+  """Attention of decoding rows, and of blocks where the shape has any."""
+  if len(table) == rows:
+    return attention.PagedGroups((table,), (1,))
+  return attention.PagedGroups((table[:rows], table[rows:]), (1, size))
+
+
+def fetch(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
+  """Waits for a step's answers.
+
+  Returns:
+    Tokens and log-probabilities.
+  """
+  return np.asarray(answers.tokens), np.asarray(answers.logprobs)
