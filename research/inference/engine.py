@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from research.inference import batch as batch_lib
-from research.inference import memory, runner, sampling, scheduler
+from research.inference import memory, parallel, runner, sampling, scheduler
 from research.inference import request as request_lib
 from research.inference.protocol import Event
 from research.inference.request import Completion, Finish, Request, RequestError
@@ -83,6 +83,7 @@ class Engine:
     model: the decoder and its weights.
     settings: what there is room for.
     eos_ids: tokens that end an answer.
+    layout: where weights and pool lie; on one device when omitted.
     clock: gives seconds.
 
   Attributes:
@@ -97,6 +98,7 @@ class Engine:
     settings: Settings | None = None,
     *,
     eos_ids: Sequence[int] = (),
+    layout: parallel.Layout | None = None,
     clock: Callable[[], float] = time.perf_counter,
   ):
     settings = settings or Settings()
@@ -120,7 +122,11 @@ class Engine:
       slots=settings.rows[-1],
     )
     self.runner = runner.Runner(
-      model, sizes, settings.page_size, settings.shapes
+      model,
+      sizes,
+      settings.page_size,
+      settings.shapes,
+      layout or parallel.Alone(),
     )
     self.steps = 0
     self._live: dict[int, request_lib.Sequence] = {}

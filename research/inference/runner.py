@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from research.inference import batch as batch_lib
-from research.inference import sampling
+from research.inference import parallel, sampling
 from research.inference.batch import Batch, Shape
-from research.transformer import attention, cache, checkpoints
+from research.transformer import cache, checkpoints, pipeline
 
 
 class Answers(NamedTuple):
@@ -45,6 +45,7 @@ class Runner:
     sizes: of batches.
     page_size: tokens a page holds.
     shapes: that may be run.
+    layout: where weights and pool lie; on one device when omitted.
 
   Attributes:
     num_compiled: steps compiled so far.
@@ -54,22 +55,22 @@ class Runner:
   sizes: batch_lib.Sizes
   page_size: int
   shapes: Sequence[Shape]
+  layout: parallel.Layout = parallel.Alone()
   num_compiled: int = 0
 
   def __post_init__(self) -> None:
+    self._placed = self.layout.place(self.model)
     # Flat, because walking the weights' tree takes as long as scheduling.
-    self._weights, self._tree = jax.tree.flatten(self.model.state)
+    self._weights, self._tree = jax.tree.flatten(self._placed.state)
     self._steps: dict[Shape, Any] = {}
     self.reset()
 
   def reset(self) -> None:
     """Forgets all that was computed."""
-    last = jnp.zeros(self.sizes.slots, jnp.int32)
+    last = self.layout.replicate(jnp.zeros(self.sizes.slots, jnp.int32))
     self._carried = _Carried([], last)  # frees the old pool before the new one
-    pool = cache.make_pool(
-      self.model.config,
-      num_pages=self.sizes.num_pages,
-      page_size=self.page_size,
+    pool = self.layout.make_pool(
+      self._placed, num_pages=self.sizes.num_pages, page_size=self.page_size
     )
     self._carried = _Carried(pool, last)
 
@@ -97,7 +98,8 @@ class Runner:
   def compiled(self, shape: Shape) -> Any:
     """Returns the compiled step of a shape, compiling it if need be."""
     if shape not in self._steps:
-      step = jax.jit(self._step, donate_argnums=1)
+      everywhere = self.layout.wrap(self._step, (self._weights, self._carried))
+      step = jax.jit(everywhere, donate_argnums=1)
       like = batch_lib.empty(shape, self.sizes)
       lowered = step.lower(self._weights, self._carried, like)
       self._steps[shape] = lowered.compile()
@@ -107,7 +109,8 @@ class Runner:
     self, weights: list[jax.Array], carried: _Carried, batch: Batch
   ) -> tuple[Answers, _Carried]:
     self.num_compiled += 1  # runs when traced, not when called
-    decoder = self.model.bind(jax.tree.unflatten(self._tree, weights))
+    state = jax.tree.unflatten(self._tree, weights)
+    decoder = self._placed.bind(pipeline.own_stage(state))
     rows, size = len(batch.given), self.sizes.block
     kept = carried.last[batch.slots[:rows]]
     given = jnp.where(batch.given >= 0, batch.given, kept)
@@ -115,14 +118,11 @@ class Runner:
     spread = batch.starts[:, None] + inside[None]
     tokens = jnp.concatenate([given, batch.pieces.reshape(-1)])
     positions = jnp.concatenate([batch.positions, spread.reshape(-1)])
-    out = decoder(
-      tokens[None],
-      positions=positions[None],
-      attention=_groups(batch.table, rows, size),
-      states=carried.pool,
+    flat = parallel.Flat(
+      tokens, positions, batch.table, batch.ends, rows, self.sizes.num_pages
     )
-    hidden = out.hidden[:, batch.ends]
-    logits = decoder.logits(hidden)[0]
+    hidden, pool = self.layout.forward(decoder, flat, carried.pool)
+    logits = decoder.logits(hidden[None])[0]
     drawn = sampling.sample(logits, positions[batch.ends] + 1, batch.settings)
     logprobs = jax.lax.cond(
       batch.wanted.any(),
@@ -130,14 +130,7 @@ class Runner:
       lambda: jnp.zeros(len(drawn)),
     )
     last = carried.last.at[batch.slots].set(drawn, mode="drop")
-    return Answers(drawn, logprobs), _Carried(out.states, last)
-
-
-def _groups(table: jax.Array, rows: int, size: int) -> attention.PagedGroups:
-  """Attention of decoding rows, and of blocks where the shape has any."""
-  if len(table) == rows:
-    return attention.PagedGroups((table,), (1,))
-  return attention.PagedGroups((table[:rows], table[rows:]), (1, size))
+    return Answers(drawn, logprobs), _Carried(pool, last)
 
 
 def fetch(answers: Answers) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,213 @@
+"""Where an engine's model lies, and how a step goes through it."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int
+
+from research.transformer import (
+  attention,
+  cache,
+  checkpoints,
+  decoder,
+  pipeline,
+  tensor_parallel,
+)
+
+_TENSOR = ("node", "local")
+
+
+@runtime_checkable  # the tests' type checker looks with isinstance
+class Layout(Protocol):
+  """Where weights and pool lie; its methods but `forward` run on the host."""
+
+  def place(self, model: checkpoints.Model) -> checkpoints.Model:
+    """Returns a model whose weights lie where they are used."""
+    ...
+
+  def make_pool(
+    self, model: checkpoints.Model, *, num_pages: int, page_size: int
+  ) -> list[cache.Pages]:
+    """Allocates an empty pool for a placed model."""
+    ...
+
+  def replicate(self, x: jax.Array) -> jax.Array:
+    """Puts an array where every rank has it."""
+    ...
+
+  def wrap(self, step: Callable, placed: Any) -> Callable:
+    """Makes `(weights, carried, batch) -> (answers, carried)` run everywhere.
+
+    Args:
+      step: what a rank does.
+      placed: the first two arguments, as they lie.
+    """
+    ...
+
+  def forward(
+    self, bound: decoder.Decoder, batch: "Flat", pool: list[cache.Pages]
+  ) -> tuple[Float[Array, "draws e"], list[cache.Pages]]:
+    """Normed hidden states that answers come from, and the next pool."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Flat:
+  """What a step runs through the layers.
+
+  Attributes:
+    tokens: of decoding rows, then of blocks.
+    positions: of the tokens.
+    table: page number of each row's and each block's i-th page.
+    ends: indices of the tokens from which answers come.
+    rows: how many rows decode.
+    num_pages: of a pool: the number that no page has.
+  """
+
+  tokens: Int[Array, " tokens"]
+  positions: Int[Array, " tokens"]
+  table: Int[Array, "draws pages"]
+  ends: Int[Array, " draws"]
+  rows: int
+  num_pages: int
+
+  def piles(self, x: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+    """Cuts what belongs to tokens into rows and blocks, `[count, tokens]`."""
+    tail = x.shape[1:]
+    rows, blocks = x[: self.rows], x[self.rows :]
+    return rows.reshape(count, -1, *tail), blocks.reshape(count, -1, *tail)
+
+  def attend(
+    self, table: Int[Array, "some pages"], rows: int, bound: decoder.Decoder
+  ) -> attention.PagedGroups:
+    """How rows attend, and blocks where there are any."""
+    if not self._blocks:
+      return attention.PagedGroups((table,), (1,), bound.partition)
+    size = (len(self.tokens) - self.rows) // self._blocks
+    groups = (table[:rows], table[rows:])
+    return attention.PagedGroups(groups, (1, size), bound.partition)
+
+  @property
+  def _blocks(self) -> int:
+    return len(self.table) - self.rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Alone:
+  """Everything on one device."""
+
+  def place(self, model):
+    """See `Layout`."""
+    return model
+
+  def make_pool(self, model, *, num_pages, page_size):
+    """See `Layout`."""
+    return cache.make_pool(
+      model.config, num_pages=num_pages, page_size=page_size
+    )
+
+  def replicate(self, x):
+    """See `Layout`."""
+    return x
+
+  def wrap(self, step, placed):
+    """See `Layout`."""
+    del placed
+    return step
+
+  def forward(self, bound, batch, pool):
+    """See `Layout`."""
+    out = bound(
+      batch.tokens[None],
+      positions=batch.positions[None],
+      attention=batch.attend(batch.table, batch.rows, bound),
+      states=pool,
+    )
+    return out.hidden[0, batch.ends], out.states
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Split:
+  """Matrices over (`node`, `local`), layers over `pipe`, or both.
+
+  All ranks draw the same tokens from the same logits, so a job of several
+  processes runs one engine in each of them, on the same requests.
+
+  Attributes:
+    mesh: with axes `node` and `local`, and `pipe` for a pipeline.
+    algorithm: of the all-reduces, as `collectives.all_reduce` takes it.
+    micro_batches: into how many a step is cut in a pipeline, where they divide
+      its rows and blocks.
+  """
+
+  mesh: Mesh
+  algorithm: str = "xla"
+  micro_batches: int = 2
+
+  @property
+  def _stages(self) -> int:
+    return self.mesh.shape.get(pipeline.AXIS, 1)
+
+  def place(self, model):
+    """See `Layout`."""
+    if self._stages > 1:
+      model = pipeline.stack(model, self._stages)
+    return tensor_parallel.split(
+      model, self.mesh, axes=_TENSOR, algorithm=self.algorithm
+    )
+
+  def make_pool(self, model, *, num_pages, page_size):
+    """See `Layout`."""
+    ranks = self.mesh.shape["node"] * self.mesh.shape["local"]
+    rules = tensor_parallel.partition_of(model.config, _TENSOR, ranks).rules
+    places = cache.pool_shardings(model.config, self.mesh, rules)
+    make = lambda: cache.make_pool(
+      model.config, num_pages=num_pages * self._stages, page_size=page_size
+    )
+    return jax.jit(make, out_shardings=places)()
+
+  def replicate(self, x):
+    """See `Layout`."""
+    return jax.device_put(x, NamedSharding(self.mesh, PartitionSpec()))
+
+  def wrap(self, step, placed):
+    """See `Layout`."""
+    weights, carried = jax.tree.map(lambda leaf: leaf.sharding.spec, placed)
+    same = PartitionSpec()
+    return jax.shard_map(
+      step,
+      mesh=self.mesh,
+      in_specs=(weights, carried, same),
+      out_specs=(same, carried),
+      check_vma=False,  # it cannot know that schedules end alike on all ranks
+    )
+
+  def forward(self, bound, batch, pool):
+    """See `Layout`."""
+    if self._stages == 1:
+      return Alone().forward(bound, batch, pool)
+    count = self.micro_batches
+    if batch.rows % count or (len(batch.table) - batch.rows) % count:
+      count = 1
+    join = lambda parts: jnp.concatenate(parts, axis=1)
+    tokens, positions = (
+      join(batch.piles(x, count)) for x in (batch.tokens, batch.positions)
+    )
+    tables = join(batch.piles(batch.table, count))
+    nobody = jnp.full_like(tables[:1], batch.num_pages)
+    tables = jnp.concatenate([tables, nobody])
+    rows = batch.rows // count
+    out, pool = pipeline.residual(
+      bound,
+      bound.embed(tokens)[:, None],
+      positions[:, None],
+      lambda micro: batch.attend(tables[micro], rows, bound),
+      pool,
+    )
+    parts = out[:, 0, :rows], out[:, 0, rows:]
+    flat = jnp.concatenate([x.reshape(-1, x.shape[-1]) for x in parts])
+    return bound.norm(pipeline.from_last(flat[batch.ends])), pool
