@@ -309,9 +309,9 @@ def test_smollm2_answers_as_the_generator_does(smollm2_start, smollm2_words):
   invariants.check(engine)
 
 
-def test_the_example_of_the_readme_runs(tiny, capsys):
+def test_the_examples_of_the_readme_run(tiny, capsys):
   page = pathlib.Path(engine_lib.__file__).with_name("README.md")
-  (code,) = markdown.code(page.read_text(encoding="utf-8"), "python")
+  code = "\n".join(markdown.code(page.read_text(encoding="utf-8"), "python"))
   small = (
     "Settings(num_pages=48, page_size=8, rows=(4,), pieces=(16,), block=8)"
   )
