@@ -4,8 +4,7 @@
 
 A request says how many people, or which folder has a census, how many days, the
 share infected at first, a seed, whether there is fear, and on how many devices;
-`experiments/tools/peers/epidemic_worker.py` says what the answer has. A whole
-run goes before the timed one, to compile.
+`experiments/tools/peers/epidemic_worker.py` says what the answer has.
 """
 
 import json
@@ -55,15 +54,17 @@ def answer(
   )
   del town  # the device has what it needs
   state = engine.start(world, agents_study.HISTORY, cases, afraid, seed=seed)
+  memory.release()
   if devices > 1:
     grid = mesh.make_mesh({"data": devices})
     world, state = sharding.place(world, state, grid)
-    run = lambda: sharding.run(world, state, days=days, mesh=grid)
+    lowered = sharding.run.lower(world, state, days=days, mesh=grid)
   else:
-    run = lambda: engine.run(world, state, days=days)
-  jax.block_until_ready(run())
+    lowered = engine.run.lower(world, state, days=days)
+  run = lowered.compile()
+  memory.release()  # what the compiler took, as above
   wall, processor = time.perf_counter(), time.process_time()
-  _, daily = jax.block_until_ready(run())
+  _, daily = jax.block_until_ready(run(world, state))
   left = int(np.asarray(daily.stages)[-1, :, Stage.S].sum())
   return {
     "seconds": time.process_time() - processor,
@@ -86,6 +87,7 @@ def _town(size: int, census: str) -> people.Population:
 
 def main() -> None:
   """Answers until its input ends."""
+  memory.return_large()
   for line in sys.stdin:
     print(json.dumps(answer(**json.loads(line))), flush=True)
 

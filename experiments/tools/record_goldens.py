@@ -10,7 +10,9 @@ writes, beside the versions that answered,
   position of real text, on the model's own Q4_1 file and on a float32 file
   with the same (dequantised) tensors;
 * `qwen2.5-coder/`: the same of that model, and llama.cpp's ids of some lines,
-  if its file is in the cache already (nothing else here is fetched).
+  if its file is in the cache already (nothing else here is fetched);
+* `starsim.json`: shares of people whom epidemics reach in Starsim, whose
+  reproduction numbers are known by construction.
 
 Expect a minute and 2 GB of memory; with the second model three minutes, 8 GB
 of memory, and 7 GB of disk until it is done.
@@ -86,6 +88,36 @@ def main(argv: Sequence[str]) -> None:
   record_checkpoints(out / "checkpoints")
   record_smollm2(out / "smollm2")
   record_qwen(out / "qwen2.5-coder")
+  record_starsim(out / "starsim.json")
+
+
+def record_starsim(path: pathlib.Path) -> None:
+  """Has Starsim run SIR epidemics over random pairs, new ones each day.
+
+  An infection of d days transmits on d - 1 of them, so that the reproduction
+  number is the contacts of these days times the chance of one.
+
+  Args:
+    path: gets the shares ever infected, by reproduction number and seed.
+  """
+  people, share, contacts, infectious = 100_000, 0.01, 10, 41
+  rows, version = [], ""
+  with rivals.worker("epidemic", "starsim") as engine:
+    for number in (1.5, 2.0, 3.0):
+      request = {
+        "people": people,
+        "days": 900,
+        "share": share,
+        "contacts": contacts,
+        "infectious": infectious,
+        "beta": number / (contacts * (infectious - 1)),
+      }
+      replies = [engine.call(request | {"seed": seed}) for seed in range(3)]
+      attacks = [reply.values["attack"] for reply in replies]
+      rows.append({"reproduction_number": number, "attacks": attacks})
+      version = replies[0].values["version"]
+  found = {"version": version, "people": people, "share": share, "rows": rows}
+  path.write_text(json.dumps(found, indent=2) + "\n")
 
 
 def record_checkpoints(folder: pathlib.Path) -> None:

@@ -8,9 +8,11 @@ The figure to state is the peak minus what the imports took:
   extra = memory.peak_rss_bytes() - base
 """
 
+import ctypes
 import pathlib
 import re
 
+_M_MMAP_THRESHOLD = -3  # of malloc.h
 _PROC = pathlib.Path("/proc/self")
 
 
@@ -48,6 +50,37 @@ def reset_peak() -> bool:
   except OSError:
     return False
   return True
+
+
+def release() -> bool:
+  """Gives freed memory back that the C library keeps for later.
+
+  After many arrays of a few kilobytes that is hundreds of megabytes, which no
+  large array can use.
+
+  Returns:
+    Whether the library can do so (glibc can).
+  """
+  try:
+    ctypes.CDLL(None).malloc_trim(0)
+  except (AttributeError, OSError):
+    return False
+  return True
+
+
+def return_large() -> bool:
+  """Has the C library give every array of a megabyte or more back at once.
+
+  glibc stops doing so after the first few, and then keeps holes between arrays.
+  A choice for a whole process: make it where a command begins.
+
+  Returns:
+    Whether the library can do so (glibc can).
+  """
+  try:
+    return ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20) == 1
+  except (AttributeError, OSError):
+    return False
 
 
 def _status_bytes(name: str) -> int:

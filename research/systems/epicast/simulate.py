@@ -33,6 +33,7 @@ from research.systems.epicast import (
 )
 from research.systems.epicast.scenario import compiling, identity
 from research.systems.epicast.scenario import scenario as scenario_lib
+from research.telemetry import memory
 
 _FORMAT = 1  # of the folder
 
@@ -49,6 +50,7 @@ def execute(path: pathlib.Path | str, folder: pathlib.Path | str) -> int:
     mend (one line on stderr), 130 interrupted.
   """
   try:
+    memory.return_large()
     cluster.setup()
     devices = jax.local_device_count()
     manifest = run(scenario_lib.read(path), folder, devices=devices)
@@ -108,6 +110,7 @@ def run(
     model = compiling.compile_scenario(
       scenario, cache=cache or work.path / "cache", multiple=devices
     )
+    memory.release()  # of what building people took
     for notice in model.notices():
       print(f"note: {notice}")
     manifest |= {

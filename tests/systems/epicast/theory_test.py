@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import json
 import math
+import pathlib
 
 import numpy as np
 import pytest
@@ -153,9 +155,16 @@ def _mean_days(cdf: tuple[float, ...]) -> float:
 
 
 @functools.cache
-def _mixed(size: int, share: float, seed: int = 0) -> np.ndarray:
+def _mixed(
+  size: int,
+  share: float,
+  *,
+  beta: float = _BETA,
+  days: int = _DAYS,
+  seed: int = 0,
+) -> np.ndarray:
   """Shares by day and stage; everybody meets everybody, day and night."""
-  chance = _BETA / (2 * size)
+  chance = beta / (2 * size)
   contacts = dataclasses.replace(
     _NOWHERE,
     neighbourhood_factor=1,
@@ -163,7 +172,7 @@ def _mixed(size: int, share: float, seed: int = 0) -> np.ndarray:
   )
   village = _village(np.arange(size) // 4)
   cases = np.arange(round(share * size))
-  _, daily = _run(village, _MIXED, contacts, cases, days=_DAYS, seed=seed)
+  _, daily = _run(village, _MIXED, contacts, cases, days=days, seed=seed)
   return np.asarray(daily.stages)[:, 0] / size
 
 
@@ -228,3 +237,19 @@ def _mean_field(share: float, more: int = 0) -> np.ndarray:
     new.append(susceptible[-1] - left)
     susceptible.append(left)
   return np.array(susceptible)[2::2]
+
+
+_STARSIM = pathlib.Path(__file__).parents[2] / "golden" / "starsim.json"
+
+
+def test_final_sizes_are_those_of_starsim_at_its_reproduction_numbers():
+  """Within 2 %, on average over seeds."""
+  recorded = json.loads(_STARSIM.read_text(encoding="utf-8"))
+  for row in recorded["rows"]:
+    beta = row["reproduction_number"] / _mean_days(_ILL)
+    run = functools.partial(_mixed, recorded["people"], recorded["share"])
+    attacks = [
+      1 - run(beta=beta, days=250, seed=seed)[-1, Stage.S] for seed in range(2)
+    ]
+    want = float(np.mean(row["attacks"]))
+    assert float(np.mean(attacks)) == pytest.approx(want, rel=0.02)

@@ -56,8 +56,8 @@ def build(
   # A household is where its first member would be if all stood in a row.
   head = np.searchsorted(residents.household, np.arange(len(residents.tract)))
   people_there = census.people[residents.tract]
-  part = person[head] * 4 * resident[residents.tract] // people_there
-  home = 4 * first[residents.tract] + part
+  part = person[head].astype(np.int64) * 4 * resident[residents.tract]
+  home = (4 * first[residents.tract] + part // people_there).astype(np.int32)
   cluster, of_cluster = _clusters(home)
   groups = daytime.assign(
     census,
@@ -67,7 +67,7 @@ def build(
       tract=tract,
       neighbourhood=home[residents.household],
       first=first,
-      identity=(census.tract[tract].astype(np.uint32), person.astype("u4")),
+      identity=(census.tract.astype(np.uint32)[tract], person.view(np.uint32)),
     ),
     day or daytime.Daytime(),
     seed,
@@ -155,7 +155,8 @@ def _communities(
 def _index(group: np.ndarray, groups: int) -> np.ndarray:
   """Positions within sorted groups."""
   counts = np.bincount(group, minlength=groups)
-  return np.arange(len(group)) - (np.cumsum(counts) - counts)[group]
+  starts = (np.cumsum(counts) - counts).astype(np.int32)
+  return np.arange(len(group), dtype=np.int32) - starts[group]
 
 
 def _clusters(home: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

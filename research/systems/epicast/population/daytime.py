@@ -101,7 +101,7 @@ def assign(
     return draws.words(draws.key(seed, decision), *homes.identity)
 
   neighbourhoods = 4 * int(homes.first[-1])
-  group = homes.neighbourhood.astype(np.int64)
+  group = homes.neighbourhood.copy()
   kinds = [np.zeros(neighbourhoods, np.int64)]
   schools = [np.full(neighbourhoods, -1)]
   places = [np.arange(neighbourhoods)]
@@ -139,7 +139,7 @@ def assign(
     "work_groups": len(of_group),
   }
   return Groups(
-    group=group.astype(np.int32),
+    group=group,
     kind=np.concatenate(kinds).astype(np.uint8),
     school=np.where(school < 0, len(known), np.searchsorted(known, school)),
     place=np.concatenate(places).astype(np.int32),

@@ -51,7 +51,8 @@ def fill(census: tables.Census, seed: int) -> Residents:
   tract, size, quarters = _households(census, counts, seed)
   household = np.repeat(np.arange(len(size), dtype=np.int32), size)
   person = _People(census, seed, tract[household])
-  place = np.arange(len(household)) - (np.cumsum(size) - size)[household]
+  first = (np.cumsum(size) - size).astype(np.int32)
+  place = np.arange(len(household), dtype=np.int32) - first[household]
   child = _children(person, census, place, size[household], quarters[household])
   age = _ages(person, census, household, child, place, size, quarters)
   return Residents(household, age, tract, quarters, trimmed)
@@ -63,9 +64,9 @@ class _People:
   def __init__(self, census: tables.Census, seed: int, tract: np.ndarray):
     self.tract, self.seed = tract, seed
     counts = np.bincount(tract, minlength=len(census.tract))
-    starts = np.cumsum(counts) - counts
-    self.identity = census.tract[tract].astype(np.uint32)
-    self.index = (np.arange(len(tract)) - starts[tract]).astype(np.uint32)
+    starts = (np.cumsum(counts) - counts).astype(np.uint32)
+    self.identity = census.tract.astype(np.uint32)[tract]
+    self.index = np.arange(len(tract), dtype=np.uint32) - starts[tract]
 
   def draw(self, decision: str) -> np.ndarray:
     key = draws.key(self.seed, decision)
@@ -98,7 +99,7 @@ def _households(
   alone = census.people - counts @ tables.SIZES
   kinds = np.column_stack((counts, alone))  # quarters are the last kind
   rows, columns = kinds.shape
-  tract = np.repeat(np.arange(rows), kinds.sum(1))
+  tract = np.repeat(np.arange(rows, dtype=np.int32), kinds.sum(1))
   kind = np.repeat(np.tile(np.arange(columns), rows), kinds.ravel())
   starts = np.cumsum(kinds.sum(1)) - kinds.sum(1)
   chance, _ = draws.words(
@@ -108,7 +109,7 @@ def _households(
   )
   quarters = kind == columns - 1
   order = sorting.order(2 * tract + quarters, chance)
-  size = np.append(tables.SIZES, 1)[kind]
+  size = np.append(tables.SIZES, 1).astype(np.int32)[kind]
   return tract[order], size[order], quarters[order]
 
 

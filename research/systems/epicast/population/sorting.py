@@ -40,7 +40,8 @@ def order(group: np.ndarray, score: np.ndarray) -> np.ndarray:
   word <<= np.uint64(below)
   word |= np.arange(len(group), dtype=np.uint64)
   word.sort()
-  return (word & np.uint64((1 << below) - 1)).astype(np.int64)
+  word &= np.uint64((1 << below) - 1)
+  return word.view(np.int64)
 
 
 def rank(group: np.ndarray, score: np.ndarray) -> np.ndarray:
@@ -56,9 +57,10 @@ def rank(group: np.ndarray, score: np.ndarray) -> np.ndarray:
   """
   places = order(group, score)
   counts = np.bincount(group)
-  ranks = np.empty(len(group), np.int64)
-  starts = np.cumsum(counts) - counts
-  ranks[places] = np.arange(len(group)) - np.repeat(starts, counts)
+  ranks = np.empty(len(group), np.int32)
+  starts = (np.cumsum(counts) - counts).astype(np.int32)
+  turn = np.arange(len(group), dtype=np.int32)
+  ranks[places] = turn - np.repeat(starts, counts)
   return ranks
 
 
