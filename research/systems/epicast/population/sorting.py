@@ -52,8 +52,8 @@ def rank(group: np.ndarray, score: np.ndarray) -> np.ndarray:
     score: float or uint32, `[n]`.
 
   Example:
-    >>> rank(np.array([1, 0, 1]), np.array([0.5, 2.0, -3.0]))
-    array([1, 0, 0])
+    >>> rank(np.array([1, 0, 1]), np.array([0.5, 2.0, -3.0])).tolist()
+    [1, 0, 0]
   """
   places = order(group, score)
   counts = np.bincount(group)
