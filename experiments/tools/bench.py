@@ -14,6 +14,8 @@ Suites:
     at 8k tokens.
   epidemic: EpiCast with and without fear beside four rivals, by size and on
     two cores; with `--census=FOLDER` the Bay Area's 6.8 million people.
+  nation: bytes of 330 million agents on one device and on eight, compiled; with
+    XLA_FLAGS=--xla_force_host_platform_device_count=8.
 
 Decode and prefill stand beside Hugging Face transformers and llama.cpp on two
 threads each; those run in `.venv-peers` (`make peers`), without which their
@@ -32,6 +34,7 @@ from experiments.tools import (
   bench_attention,
   bench_decoder,
   bench_epidemic,
+  bench_nation,
   bench_selection,
 )
 from research import runs
@@ -44,6 +47,7 @@ _SUITES = {
   "select": bench_selection.select,
   "policy": bench_selection.policy,
   "epidemic": bench_epidemic.epidemic,
+  "nation": bench_nation.nation,
 }
 _SUITE = flags.DEFINE_enum(
   "suite", "decode", [*_SUITES, "memory"], "What to measure."

@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -130,7 +130,7 @@ def _call(
   return call
 
 
-def _told(answers: list[Mapping[str, Any]]) -> dict[str, Any]:
+def _told(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   """What the last answer says, and how many processors were busy."""
   if not answers:
     return {}

@@ -23,8 +23,8 @@ from research.systems.epicast.population import build, people, synthetic
 from research.telemetry import memory
 
 _MEETS = "household, cluster, neighbourhood, community, work, class, school"
-# All of fear: contagion, the sick, a broadcaster, and what the fearful do.
-_FEAR = cells.Cell("both", 0.5, 20.0, 0.001, 0.1, 10.0, 1)
+#: All of fear: contagion, the sick, a broadcaster, and what the fearful do.
+FEAR = cells.Cell("both", 0.5, 20.0, 0.001, 0.1, 10.0, 1)
 
 
 def answer(
@@ -43,7 +43,7 @@ def answer(
   number = len(town)
   rng = np.random.default_rng(seed)
   cases = rng.choice(number, round(share * number), replace=False)
-  afraid = _FEAR.fear() if fear else None
+  afraid = FEAR.fear() if fear else None
   world = engine.load(
     town,
     agents_study.HISTORY,

@@ -156,11 +156,26 @@ def load(
   )
 
 
-def _agents(population: people.Population, multiple: int) -> contacts.Agents:
-  size = len(population) + -len(population) % multiple
+def padded(agents: int, devices: int) -> int:
+  """How many agents arrays have: whole blocks on each device.
+
+  Args:
+    agents: people.
+    devices: over which they are spread.
+
+  Example:
+    >>> padded(1001, 4)
+    1004
+  """
+  size = agents + -agents % devices
   # Blocks are of one size, on one device and on each of many.
-  while any(part % _number(part) for part in (size, size // multiple)):
-    size += multiple
+  while any(part % _number(part) for part in (size, size // devices)):
+    size += devices
+  return size
+
+
+def _agents(population: people.Population, multiple: int) -> contacts.Agents:
+  size = padded(len(population), multiple)
 
   def fill(array, value=0):
     filled = (0, size - len(population))

@@ -1,6 +1,7 @@
 """The rules for agents, on runs that nobody made."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -147,3 +148,10 @@ def test_the_middle_cell_is_one_by_order():
   assert (cell.fading_days, cell.strength) == (45.0, 100.0)
   none = dataclasses.replace(found, calm=[])
   assert agents_analysis.middle(none, "broadcaster", STRONG) == cell
+
+
+def test_trap_14_no_figure_is_taken_for_the_papers():
+  """Its tables were not available: beside ours stand words alone."""
+  for claim in _judged(_only("both")).values():
+    assert not re.search(r"\d", str(claim.paper_value or ""))
+    assert claim.scope in ("mechanism", "beyond")
