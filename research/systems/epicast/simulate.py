@@ -8,6 +8,7 @@ each as Parquet and CSV), `report.json`, and a folder a replicate with its own
 tables, which grow as it runs, and its last checkpoint.
 """
 
+import hashlib
 import pathlib
 import signal
 import sys
@@ -18,14 +19,17 @@ import types
 from typing import Any
 
 import jax
+import numpy as np
 
 from research import cluster, runs
 from research import mesh as mesh_lib
 from research.cluster import probe
+from research.data import artifacts
 from research.runs import errors, files
 from research.systems.epicast import (
   checkpoint,
   eventlog,
+  maps,
   outputs,
   progress,
   replicate,
@@ -235,8 +239,33 @@ def _finish(
       tables |= told.pop("files")
       summary |= told
       files.write_json(folder / "report.json", summary)
+    if scenario.census_file:  # other counties are made up
+      tables |= _map(folder)
     manifest |= {"files": tables, "report": summary}
   files.write_json(folder / "manifest.json", manifest)
+
+
+def _map(folder: pathlib.Path) -> dict[str, Any]:
+  """Draws the attack rate of each county, if their borders can be had."""
+  table = outputs.read(folder / "attack.parquet")
+  fips = table["fips"].astype(float)
+  all_ages = np.array([not isinstance(age, str) for age in table["age"]])
+  counties = all_ages & ~np.isnan(fips)  # the last row is of the region
+  rates = zip(fips[counties], table["mean"][counties], strict=True)
+  said = "attack rate by county: share of residents ever infected, mean"
+  path = folder / "attack.svg"
+  try:
+    maps.choropleth(
+      path,
+      {int(code): float(rate) for code, rate in rates},
+      title="Attack rate by county",
+      caption=f"{said} over replicates. Borders: U.S. Census Bureau.",
+    )
+  except (errors.UserError, artifacts.ArtifactError) as error:
+    print(f"note: no map: {error}")
+    return {}
+  digest = hashlib.sha256(path.read_bytes()).hexdigest()
+  return {"map": {"about": said, "sha256": {"svg": digest}}}
 
 
 def _place(folder: pathlib.Path, number: int) -> pathlib.Path:
