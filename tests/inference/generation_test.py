@@ -57,7 +57,9 @@ def test_greedy_text_is_the_same_in_a_ragged_batch(
   np.testing.assert_array_equal(together[4], smollm2_alone)
 
 
-@pytest.mark.parametrize("devices", [1, 2, 8])
+@pytest.mark.parametrize(
+  "devices", [1, 2, pytest.param(8, marks=pytest.mark.slow)]
+)
 def test_greedy_text_is_the_same_on_devices(
   smollm2, smollm2_alone, prompt, devices
 ):
