@@ -131,6 +131,10 @@ class Tokenizer:
     """
     return self._backend.decode(list(ids), skip_special_tokens=False)
 
+  def to_json(self) -> str:
+    """Returns the content of a `tokenizer.json` that makes the same ids."""
+    return self._backend.to_str()
+
   def token(self, id: int | None) -> str | None:
     """Returns the text of one special id, as chat templates want it."""
     return None if id is None else self._backend.id_to_token(id)

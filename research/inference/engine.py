@@ -15,8 +15,18 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
+from absl import logging
+
 from research.inference import batch as batch_lib
-from research.inference import memory, parallel, runner, sampling, scheduler
+from research.inference import (
+  guides,
+  memory,
+  parallel,
+  runner,
+  sampling,
+  scheduler,
+  speculation,
+)
 from research.inference import request as request_lib
 from research.inference.protocol import Event
 from research.inference.request import Completion, Finish, Request, RequestError
@@ -36,6 +46,9 @@ class Settings:
       multiples of `block`. A smaller last one means steadier decoding, a larger
       one prompts that are read sooner.
     block: tokens of a prompt that are attended together.
+    drafts: guesses that a row may carry, by compiled shape; of an engine that
+      has a drafter. All rows and their guesses together are at most as many
+      tokens as the last of `pieces`.
     prefix_cache: keep finished pages for prompts that begin alike.
   """
 
@@ -44,35 +57,45 @@ class Settings:
   rows: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
   pieces: tuple[int, ...] = (64, 256)
   block: int = 32
+  drafts: tuple[int, ...] = (4, 16)
   prefix_cache: bool = True
 
   def __post_init__(self) -> None:
     ascending = all(
       sizes and list(sizes) == sorted(set(sizes)) and sizes[0] > 0
-      for sizes in (self.rows, self.pieces)
+      for sizes in (self.rows, self.pieces, self.drafts)
     )
     if not ascending or any(size % self.block for size in self.pieces):
       raise RequestError(
-        f"engine shapes: got rows {self.rows} and pieces {self.pieces}, "
-        f"expected both ascending and pieces in multiples of {self.block}"
+        f"engine shapes: got rows {self.rows}, pieces {self.pieces} and drafts "
+        f"{self.drafts}, expected all ascending and pieces in multiples of "
+        f"{self.block}"
       )
 
-  @property
-  def shapes(self) -> list[batch_lib.Shape]:
-    """The steps to compile: beside a prompt rows are few or as many as can."""
-    decoding = [batch_lib.Shape(rows, 0) for rows in self.rows]
+  def shapes(self, *, verify: bool) -> list[batch_lib.Shape]:
+    """The steps to compile: beside a prompt rows are few or as many as can.
+
+    Args:
+      verify: with those that verify drafts.
+    """
+    lengths = (1, *(1 + drafts for drafts in self.drafts if verify))
+    alone = [(rows, 0) for rows in self.rows]
+    few_or_many = sorted({self.rows[0], self.rows[-1]})
     mixed = itertools.product(
-      sorted({self.rows[0], self.rows[-1]}), self.pieces
+      few_or_many, [tokens // self.block for tokens in self.pieces]
     )
-    blocks = lambda tokens: tokens // self.block
-    return decoding + [batch_lib.Shape(r, blocks(t)) for r, t in mixed]
+    return [
+      batch_lib.Shape(rows, blocks, length)
+      for (rows, blocks), length in itertools.product([*alone, *mixed], lengths)
+      if length == 1 or rows * length <= self.pieces[-1]
+    ]
 
 
 class _Pending(NamedTuple):
   """A step on the device."""
 
   plan: scheduler.Plan
-  rows: int
+  shape: batch_lib.Shape
   answers: runner.Answers
 
 
@@ -84,12 +107,16 @@ class Engine:
     settings: what there is room for.
     eos_ids: tokens that end an answer.
     layout: where weights and pool lie; on one device when omitted.
+    drafter: guesses next tokens, which steps then verify; tokens are those of
+      an engine without one.
     clock: gives seconds.
 
   Attributes:
     scheduler: its queues and counters.
     runner: its compiled steps.
     steps: dispatched so far.
+    drafted: guesses verified so far.
+    accepted: those of them that were right.
   """
 
   def __init__(
@@ -99,11 +126,13 @@ class Engine:
     *,
     eos_ids: Sequence[int] = (),
     layout: parallel.Layout | None = None,
+    drafter: speculation.Drafter | None = None,
     clock: Callable[[], float] = time.perf_counter,
   ):
     settings = settings or Settings()
     self._vocab, self._eos = model.config.vocab_size, frozenset(eos_ids)
     self._clock, self._numbers = clock, itertools.count()
+    self._drafter = drafter
     pages = memory.Memory(
       settings.num_pages, settings.page_size, share=settings.prefix_cache
     )
@@ -120,15 +149,16 @@ class Engine:
       pages=pages.count(self.scheduler.limit),
       num_pages=settings.num_pages,
       slots=settings.rows[-1],
+      vocab=model.config.vocab_size,
     )
     self.runner = runner.Runner(
       model,
       sizes,
       settings.page_size,
-      settings.shapes,
+      settings.shapes(verify=drafter is not None),
       layout or parallel.Alone(),
     )
-    self.steps = 0
+    self.steps = self.drafted = self.accepted = 0
     self._live: dict[int, request_lib.Sequence] = {}
     self._pending: _Pending | None = None
     self._events: list[Event] = []
@@ -182,6 +212,7 @@ class Engine:
       | (frozenset() if request.ignore_eos else self._eos),
       arrived=self._clock(),
       tokens=list(request.prompt),
+      guides=[start() for start in request.guides],
     )
     self.scheduler.add(sequence)
     self._live[sequence.number] = sequence
@@ -197,10 +228,16 @@ class Engine:
       What happened since the last call.
     """
     before, self._pending = self._pending, None
+    if before is not None and self._depends:
+      self._collect(before)
+      before = None
+    if self._drafter is not None:
+      self._draft(self._drafter)
     plan = self.scheduler.schedule()
     if self.scheduler.waiting and not plan and before is None:
       raise RuntimeError("nothing runs, yet no request fits: a page was lost")
     failed: Exception | None = None
+    self._narrow(plan)
     try:
       self._pending = self._dispatch(plan) if plan else None
     except Exception as error:  # whatever it is, it is this step's alone
@@ -236,11 +273,47 @@ class Engine:
     self._check_tokens(tokens)
     self.scheduler.inject(self._find(number), list(tokens))
 
+  @property
+  def _depends(self) -> bool:
+    """Whether the next step depends on the tokens of the one before."""
+    narrowed = any(s.narrowed for s in self.scheduler.running)
+    return narrowed or self._drafter is not None
+
+  def _draft(self, drafter: speculation.Drafter) -> None:
+    """Asks for guesses of those that decode; without any they go on too."""
+    ready = self.scheduler.decoding
+    most = self.runner.longest(len(ready)) - 1
+    prefixes = [
+      speculation.Prefix(s.number, s.tokens, s.request.sampling) for s in ready
+    ]
+    try:
+      found = drafter.propose(prefixes, most) if ready and most > 0 else ()
+    except Exception as error:  # it only makes things faster
+      logging.warning("no drafts: %s: %s", type(error).__name__, error)
+      return
+    for sequence, drafts in zip(ready, found, strict=False):
+      sequence.drafts = tuple(drafts[:most])
+
   def _dispatch(self, plan: scheduler.Plan) -> _Pending:
-    shape = self.runner.fit(len(plan.decodes), plan.blocks)
+    length = 1 + max((len(work.drafts) for work in plan.decodes), default=0)
+    shape = self.runner.fit(len(plan.decodes), plan.blocks, length)
+    plan.decodes = [work.cut(shape.length - 1) for work in plan.decodes]
     batch = batch_lib.pack(plan, shape, self.runner.sizes)
     self.steps += 1
-    return _Pending(plan, shape.rows, self.runner.dispatch(batch))
+    return _Pending(plan, shape, self.runner.dispatch(batch))
+
+  def _narrow(self, plan: scheduler.Plan) -> None:
+    """Asks guides which tokens may come; a guide that fails ends its own."""
+    for works in (plan.decodes, plan.pieces):
+      for index, work in reversed([*enumerate(works)]):
+        guided = work.sequence.guides if work.draws else ()
+        try:
+          drafts, masks = guides.combine(guided, work.drafts, self._vocab)
+          works[index] = work._replace(drafts=drafts, masks=masks)
+        except Exception as error:
+          text = f"a guide failed: {error}"
+          self._end(self.scheduler.finish(work.sequence, Finish.ERROR, text))
+          del works[index]
 
   def _collect(self, pending: _Pending) -> None:
     try:
@@ -248,21 +321,24 @@ class Engine:
     except Exception as error:  # as above: a device reports when it is asked
       self._fail(pending.plan, error)
       return
-    plan = pending.plan
-    rows = itertools.chain(
-      range(len(plan.decodes)), itertools.count(pending.rows)
-    )
-    for work, row in zip(plan, rows, strict=False):
+    draws = batch_lib.slices(pending.plan, pending.shape)
+    for work, drawn in zip(pending.plan, draws, strict=True):
       if not work.void:
-        self._take(work, int(tokens[row]), float(logprobs[row]))
+        self._take(work, tokens[drawn].tolist(), logprobs[drawn].tolist())
 
-  def _take(self, work: scheduler.Work, token: int, logprob: float) -> None:
-    wanted = work.sequence.request.logprobs
-    ended = self.scheduler.collect(work, token, logprob if wanted else None)
+  def _take(
+    self, work: scheduler.Work, tokens: list[int], logprobs: list[float]
+  ) -> None:
+    sequence, right = work.sequence, work.num_right(tokens)
+    self.drafted += len(work.drafts)
+    self.accepted += right
+    count, before = right + work.draws, len(sequence.drawn)
+    ended = self.scheduler.collect(work, tokens[:count], logprobs[:count])
+    new = sequence.drawn[before:]
+    last = new.pop() if ended is not None else None
+    self._events += [Event(sequence.number, token, None) for token in new]
     if ended is not None:
-      self._end(ended, token)
-    elif work.draws:
-      self._events.append(Event(work.sequence.number, token, None))
+      self._end(ended, last)
 
   def _fail(self, plan: scheduler.Plan, error: Exception) -> None:
     """Ends what was in a step, and starts the others afresh."""

@@ -1,5 +1,7 @@
 """Which pages a sequence holds: taken, shared through the cache, given back."""
 
+from collections.abc import Sequence as ListOf
+
 from research.inference import page_allocator, prefix_cache
 from research.inference.request import Sequence
 
@@ -70,6 +72,29 @@ class Memory:
         return False
       sequence.pages += self.allocator.take(need)
     return True
+
+  def trim(self, sequence: Sequence, end: int) -> None:
+    """Takes the pages from a sequence that its first `end` tokens leave."""
+    count = self.count(end)
+    self.allocator.release(sequence.pages[count:])
+    del sequence.pages[count:]
+
+  def comes(self, sequence: Sequence, others: ListOf[Sequence]) -> bool:
+    """Whether another one is computing a page that a sequence can share.
+
+    Args:
+      sequence: that waits.
+      others: that run; what they have computed, the cache knows.
+    """
+    known = sequence.tokens[:-1]
+    if not self._share or sequence.pages:
+      return False
+    for other in others:
+      end = (other.confirmed // self.page_size + 1) * self.page_size
+      if end <= min(len(known), len(other.tokens) - 1):
+        if known[:end] == other.tokens[:end]:
+          return True
+    return False
 
   def publish(self, sequence: Sequence) -> None:
     """Lets others use what a sequence is known to have computed.

@@ -63,37 +63,32 @@ class Flat:
     tokens: of decoding rows, then of blocks.
     positions: of the tokens.
     table: page number of each row's and each block's i-th page.
-    ends: indices of the tokens from which answers come.
+    ends: indices of the tokens behind which a token is drawn.
     rows: how many rows decode.
-    num_pages: of a pool: the number that no page has.
+    length: tokens of each row.
   """
 
   tokens: Int[Array, " tokens"]
   positions: Int[Array, " tokens"]
-  table: Int[Array, "draws pages"]
+  table: Int[Array, "places pages"]
   ends: Int[Array, " draws"]
   rows: int
-  num_pages: int
+  length: int
 
-  def piles(self, x: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
-    """Cuts what belongs to tokens into rows and blocks, `[count, tokens]`."""
-    tail = x.shape[1:]
-    rows, blocks = x[: self.rows], x[self.rows :]
-    return rows.reshape(count, -1, *tail), blocks.reshape(count, -1, *tail)
+  @property
+  def blocks(self) -> int:
+    """How many blocks there are."""
+    return len(self.table) - self.rows
 
   def attend(
     self, table: Int[Array, "some pages"], rows: int, bound: decoder.Decoder
   ) -> attention.PagedGroups:
     """How rows attend, and blocks where there are any."""
-    if not self._blocks:
-      return attention.PagedGroups((table,), (1,), bound.partition)
-    size = (len(self.tokens) - self.rows) // self._blocks
+    if not self.blocks:
+      return attention.PagedGroups((table,), (self.length,), bound.partition)
+    size = (len(self.tokens) - self.rows * self.length) // self.blocks
     groups = (table[:rows], table[rows:])
-    return attention.PagedGroups(groups, (1, size), bound.partition)
-
-  @property
-  def _blocks(self) -> int:
-    return len(self.table) - self.rows
+    return attention.PagedGroups(groups, (self.length, size), bound.partition)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,23 +186,24 @@ class Split:
     if self._stages == 1:
       return Alone().forward(bound, batch, pool)
     count = self.micro_batches
-    if batch.rows % count or (len(batch.table) - batch.rows) % count:
+    if batch.rows % count or batch.blocks % count:
       count = 1
-    join = lambda parts: jnp.concatenate(parts, axis=1)
-    tokens, positions = (
-      join(batch.piles(x, count)) for x in (batch.tokens, batch.positions)
-    )
-    tables = join(batch.piles(batch.table, count))
-    nobody = jnp.full_like(tables[:1], batch.num_pages)
-    tables = jnp.concatenate([tables, nobody])
-    rows = batch.rows // count
+    of_rows = batch.rows * batch.length
+    tables = _pile(batch.table, batch.rows, count)
     out, pool = pipeline.residual(
       bound,
-      bound.embed(tokens)[:, None],
-      positions[:, None],
-      lambda micro: batch.attend(tables[micro], rows, bound),
+      bound.embed(_pile(batch.tokens, of_rows, count))[:, None],
+      _pile(batch.positions, of_rows, count)[:, None],
+      lambda micro: batch.attend(tables[micro], batch.rows // count, bound),
       pool,
     )
-    parts = out[:, 0, :rows], out[:, 0, rows:]
+    parts = jnp.split(out[:, 0], [of_rows // count], axis=1)
     flat = jnp.concatenate([x.reshape(-1, x.shape[-1]) for x in parts])
     return bound.norm(pipeline.from_last(flat[batch.ends])), pool
+
+
+def _pile(x: jax.Array, of_rows: int, count: int) -> jax.Array:
+  """Cuts what belongs to rows, and what to blocks, into micro-batches."""
+  parts = x[:of_rows], x[of_rows:]
+  piles = [part.reshape(count, -1, *x.shape[1:]) for part in parts]
+  return jnp.concatenate(piles, axis=1)

@@ -2,10 +2,12 @@
 
 import dataclasses
 import enum
+from collections.abc import Callable
 from collections.abc import Sequence as ListOf
 from typing import NamedTuple
 
 from research.inference import sampling as sampling_lib
+from research.inference.guides import Guide
 
 
 class RequestError(ValueError):
@@ -25,7 +27,7 @@ class State(enum.Enum):
 class Finish(enum.Enum):
   """Why a sequence ended."""
 
-  STOP = "stop"  #: its last token ends it
+  STOP = "stop"  #: its last token ends it, or a guide does
   LENGTH = "length"  #: as many tokens as asked for, or as fit
   ABORT = "abort"  #: the caller ended it
   ERROR = "error"  #: a step that it was part of failed
@@ -42,6 +44,8 @@ class Request:
     stop_ids: tokens that end the answer, as the model's own end does.
     ignore_eos: go on after the model's own end.
     logprobs: also return each drawn token's log-probability.
+    guides: each starts one that follows the drawn tokens: a grammar, or texts
+      to stop at. Injected tokens are none of its business.
 
   Raises:
     RequestError: if the prompt is empty or max_tokens below 1.
@@ -54,12 +58,29 @@ class Request:
   stop_ids: ListOf[int] = ()
   ignore_eos: bool = False
   logprobs: bool = False
+  guides: ListOf[Callable[[], Guide]] = ()
 
   def __post_init__(self) -> None:
     if not len(self.prompt):
       raise RequestError("empty prompt: got 0 tokens, expected at least 1")
     if self.max_tokens < 1:
       raise RequestError(f"max_tokens: got {self.max_tokens}, expected >= 1")
+
+  def copies(self, count: int) -> list["Request"]:
+    """Returns requests that differ in their seeds: several answers to a prompt.
+
+    An engine with a prefix cache reads the prompt's whole pages once.
+
+    Args:
+      count: answers wanted.
+    """
+    seeds = range(self.sampling.seed, self.sampling.seed + count)
+    return [
+      dataclasses.replace(
+        self, sampling=dataclasses.replace(self.sampling, seed=seed)
+      )
+      for seed in seeds
+    ]
 
 
 class Timing(NamedTuple):
@@ -142,6 +163,8 @@ class Sequence:
     in_flight: tokens drawn on the device and not known yet.
     epoch: counts rollbacks; results of an earlier epoch are void.
     drawn: tokens drawn and known.
+    guides: that follow them.
+    drafts: guesses of the next ones, for the next step.
   """
 
   number: int
@@ -163,11 +186,18 @@ class Sequence:
   admitted: float | None = None
   cached_tokens: int = 0
   preemptions: int = 0
+  guides: ListOf[Guide] = ()
+  drafts: tuple[int, ...] = ()
 
   @property
   def total(self) -> int:
     """Tokens known or in flight."""
     return len(self.tokens) + self.in_flight
+
+  @property
+  def narrowed(self) -> bool:
+    """Whether a guide says which tokens may come next."""
+    return any(guide.narrows for guide in self.guides)
 
   @property
   def to_draw(self) -> int:

@@ -79,11 +79,15 @@ class Runner:
     for shape in self.shapes:
       self.compiled(shape)
 
-  def fit(self, rows: int, blocks: int) -> Shape:
-    """Returns the smallest shape with so much room."""
+  def fit(self, rows: int, blocks: int, length: int) -> Shape:
+    """Returns the smallest shape with so much room, but perhaps less length."""
     fits = [s for s in self.shapes if s.rows >= rows and s.blocks >= blocks]
-    token_count = lambda shape: shape.rows + shape.blocks * self.sizes.block
-    return min(fits, key=token_count)
+    tokens = lambda s: s.rows * s.length + s.blocks * self.sizes.block
+    return min(fits, key=lambda s: (max(length - s.length, 0), tokens(s)))
+
+  def longest(self, rows: int) -> int:
+    """Returns the most tokens that so many rows can have."""
+    return max(s.length for s in self.shapes if s.rows >= rows)
 
   def dispatch(self, batch: Batch) -> Answers:
     """Starts a step.
@@ -91,7 +95,7 @@ class Runner:
     Args:
       batch: of one of the shapes.
     """
-    step = self.compiled(Shape(len(batch.given), len(batch.pieces)))
+    step = self.compiled(batch.shape)
     answers, self._carried = step(self._weights, self._carried, batch)
     return answers
 
@@ -111,26 +115,54 @@ class Runner:
     self.num_compiled += 1  # runs when traced, not when called
     state = jax.tree.unflatten(self._tree, weights)
     decoder = self._placed.bind(pipeline.own_stage(state))
-    rows, size = len(batch.given), self.sizes.block
-    kept = carried.last[batch.slots[:rows]]
-    given = jnp.where(batch.given >= 0, batch.given, kept)
-    inside = jnp.arange(size, dtype=jnp.int32)
-    spread = batch.starts[:, None] + inside[None]
-    tokens = jnp.concatenate([given, batch.pieces.reshape(-1)])
-    positions = jnp.concatenate([batch.positions, spread.reshape(-1)])
-    flat = parallel.Flat(
-      tokens, positions, batch.table, batch.ends, rows, self.sizes.num_pages
-    )
+    with jax.named_scope("batch"):
+      flat = _flatten(batch, carried.last)
     hidden, pool = self.layout.forward(decoder, flat, carried.pool)
-    logits = decoder.logits(hidden[None])[0]
-    drawn = sampling.sample(logits, positions[batch.ends] + 1, batch.settings)
-    logprobs = jax.lax.cond(
-      batch.wanted.any(),
-      lambda: sampling.log_probabilities(logits, drawn),
-      lambda: jnp.zeros(len(drawn)),
-    )
-    last = carried.last.at[batch.slots].set(drawn, mode="drop")
+    with jax.named_scope("logits"):
+      logits = decoder.logits(hidden[None])[0]
+    with jax.named_scope("sample"):
+      each = lambda x: _each_draw(x, batch.shape)
+      drawn = sampling.sample(
+        sampling.restrict(logits, batch.masks),
+        flat.positions[flat.ends] + 1,
+        jax.tree.map(each, batch.settings),
+      )
+      logprobs = jax.lax.cond(
+        batch.wanted.any(),
+        lambda: sampling.log_probabilities(logits, drawn),
+        lambda: jnp.zeros(len(drawn)),
+      )
+      first = drawn[batch.shape.firsts]
+      last = carried.last.at[batch.slots].set(first, mode="drop")
     return Answers(drawn, logprobs), _Carried(pool, last)
+
+
+def _flatten(batch: Batch, last: jax.Array) -> parallel.Flat:
+  """Rows and then blocks, token by token."""
+  rows, _, length = batch.shape
+  kept = last[batch.slots[:rows]]
+  first = jnp.where(batch.given[:, 0] >= 0, batch.given[:, 0], kept)
+  given = jnp.concatenate([first[:, None], batch.given[:, 1:]], axis=1)
+  spread = lambda starts, size: starts[:, None] + jnp.arange(size)[None]
+  positions = (
+    spread(batch.positions, length),
+    spread(batch.starts, batch.pieces.shape[1]),
+  )
+  flat = lambda *parts: jnp.concatenate([part.reshape(-1) for part in parts])
+  return parallel.Flat(
+    tokens=flat(given, batch.pieces),
+    positions=flat(*positions),
+    table=batch.table,
+    ends=flat(jnp.arange(rows * length), rows * length + batch.ends),
+    rows=rows,
+    length=length,
+  )
+
+
+def _each_draw(x: jax.Array, shape: Shape) -> jax.Array:
+  """Repeats what belongs to a row for each of its draws."""
+  rows = jnp.repeat(x[: shape.rows], shape.length, axis=0)
+  return jnp.concatenate([rows, x[shape.rows :]])
 
 
 def fetch(answers: Answers) -> tuple[np.ndarray, np.ndarray]:

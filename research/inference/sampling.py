@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt32
 
 from research import mesh
 
@@ -120,7 +120,7 @@ def rows(settings: Sequence[Sampling]) -> Rows:
 
 @functools.lru_cache(maxsize=4096)
 def _key_data(seed: int) -> np.ndarray:
-  return np.asarray(jax.random.key_data(mesh.key(seed, "sampling")))
+  return np.array(jax.random.key_data(mesh.key(seed, "sampling")))
 
 
 def sample(
@@ -155,6 +155,30 @@ def sample(
 
   plain = (settings.temperature == 0).all() & (settings.bias == 0).all()
   return jax.lax.cond(plain, lambda: best(logits), draw)
+
+
+def restrict(
+  logits: Float[Array, "b vocab"], masks: UInt32[Array, "b words"]
+) -> Float[Array, "b vocab"]:
+  """Takes away the tokens that may not be drawn.
+
+  Args:
+    logits: unnormalised log-probabilities.
+    masks: bit `t % 32` of word `t // 32` is 1 where token `t` may be drawn.
+
+  Returns:
+    The logits, minus infinity for the others.
+  """
+  size = logits.shape[1]
+
+  def take_away():
+    shifts = jnp.arange(32, dtype=jnp.uint32)[None, None]
+    bits = (masks[:, :, None] >> shifts) & 1
+    allowed = bits.reshape(len(bits), -1)[:, :size]
+    return jnp.where(allowed == 1, logits, -jnp.inf)
+
+  everything = (masks == jnp.uint32(0xFFFFFFFF)).all()
+  return jax.lax.cond(everything, lambda: logits, take_away)
 
 
 def log_probabilities(

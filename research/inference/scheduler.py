@@ -9,7 +9,10 @@ advances, so there is no deadlock.
 import bisect
 import dataclasses
 from collections.abc import Callable, Iterator
+from collections.abc import Sequence as ListOf
 from typing import NamedTuple
+
+import numpy as np
 
 from research.inference import memory as memory_lib
 from research.inference.request import (
@@ -30,6 +33,9 @@ class Work(NamedTuple):
     end: the position after its last one.
     draws: whether a token is drawn at the end.
     epoch: the sequence's; once it has moved on, the result is void.
+    drafts: guesses of the tokens at the end and after it, verified at once.
+    masks: of the tokens that may be drawn, and drawn after each draft; `None`
+      where any may.
   """
 
   sequence: Sequence
@@ -37,11 +43,26 @@ class Work(NamedTuple):
   end: int
   draws: bool
   epoch: int
+  drafts: tuple[int, ...] = ()
+  masks: np.ndarray | None = None
 
   @property
   def void(self) -> bool:
     """Whether the sequence was rolled back or ended since."""
     return self.epoch != self.sequence.epoch
+
+  def cut(self, most: int) -> "Work":
+    """Returns it with so many drafts at most."""
+    return self._replace(
+      drafts=self.drafts[:most],
+      masks=None if self.masks is None else self.masks[: most + 1],
+    )
+
+  def num_right(self, drawn: ListOf[int]) -> int:
+    """Counts the drafts in front that equal what was drawn in their places."""
+    pairs = zip(self.drafts, drawn, strict=False)
+    wrong = (i for i, (guess, token) in enumerate(pairs) if guess != token)
+    return next(wrong, len(self.drafts))
 
 
 @dataclasses.dataclass
@@ -49,7 +70,7 @@ class Plan:
   """One step.
 
   Attributes:
-    decodes: of one position each, which draw.
+    decodes: of one position each and their drafts, which draw.
     pieces: longer ones.
     blocks: of tokens that the pieces take.
   """
@@ -113,6 +134,16 @@ class Scheduler:
     self.limit = min(context, memory.num_pages * memory.page_size)
     self._clock = clock
 
+  @property
+  def decoding(self) -> list[Sequence]:
+    """Sequences whose next step is one position, after a known token."""
+    return [
+      sequence
+      for sequence in self.running
+      if not sequence.in_flight
+      and sequence.scheduled == len(sequence.tokens) - 1
+    ]
+
   def check(self, tokens: int, more: int) -> None:
     """Raises RequestError if so many tokens can never be held."""
     if tokens + more > self.limit:
@@ -134,42 +165,46 @@ class Scheduler:
       if sequence.slot is not None:  # not preempted by one before it
         self._advance(sequence, plan)
     while self.waiting and self._free_slots and plan.blocks < self._blocks:
-      if not self._admit(self.waiting[0]):
+      first = self.waiting[0]
+      if self.memory.comes(first, self.running) or not self._admit(first):
         break
       self._advance(self._start(self.waiting.pop(0)), plan)
     return plan
 
   def collect(
-    self, work: Work, token: int, logprob: float | None
+    self, work: Work, tokens: ListOf[int], logprobs: ListOf[float]
   ) -> Ended | None:
     """Takes the result of a sequence's part of a step; void ones are not.
 
     Args:
       work: what was computed; not void.
-      token: the one drawn, if one was.
-      logprob: of the token, where asked for.
+      tokens: drawn, if any were: the right drafts and one more.
+      logprobs: theirs.
 
     Returns:
-      The sequence if the token ended it.
+      The sequence if a token ended it; tokens after that one are left out.
     """
     sequence = work.sequence
-    sequence.confirmed = work.end
-    if not work.draws:
+    right = max(len(tokens) - 1, 0)
+    sequence.scheduled += right
+    sequence.confirmed = work.end + right
+    sequence.in_flight -= work.draws
+    sequence.drafts = ()
+    finish, error = None, None
+    for token, logprob in zip(tokens, logprobs, strict=True):
+      try:
+        finish = self._append(sequence, token, logprob)
+      except Exception as problem:  # a guide's, and nobody else's business
+        finish, error = Finish.ERROR, f"a guide failed: {problem}"
+      if finish is not None:
+        break
+    size = self.memory.page_size
+    if sequence.confirmed // size > work.start // size:
       self.memory.publish(sequence)
-      return None
-    sequence.in_flight -= 1
-    sequence.tokens.append(token)
-    sequence.drawn.append(token)
-    sequence.token_times.append(self._clock())
-    if logprob is not None:
-      sequence.logprobs.append(logprob)
-    if work.end % self.memory.page_size == 0 or work.end - work.start > 1:
-      self.memory.publish(sequence)
-    if token in sequence.stops:
-      return self.finish(sequence, Finish.STOP)
-    full = len(sequence.tokens) >= self.limit
-    if full or len(sequence.drawn) == sequence.request.max_tokens:
-      return self.finish(sequence, Finish.LENGTH)
+    if finish is not None:
+      return self.finish(sequence, finish, error)
+    if work.drafts:
+      self.memory.trim(sequence, sequence.total)
     return None
 
   def finish(
@@ -237,19 +272,39 @@ class Scheduler:
       self._evict(sequence)
     self.memory.cache.clear()
 
+  def _append(
+    self, sequence: Sequence, token: int, logprob: float
+  ) -> Finish | None:
+    """Takes a drawn token; returns why it is the last one, if it is."""
+    sequence.tokens.append(token)
+    sequence.drawn.append(token)
+    sequence.token_times.append(self._clock())
+    if sequence.request.logprobs:
+      sequence.logprobs.append(logprob)
+    ends = [guide.push(token) for guide in sequence.guides]
+    if token in sequence.stops or any(ends):
+      return Finish.STOP
+    full = len(sequence.tokens) >= self.limit
+    if full or len(sequence.drawn) == sequence.request.max_tokens:
+      return Finish.LENGTH
+    return None
+
   def _advance(self, sequence: Sequence, plan: Plan) -> None:
     """Plans the next positions of a sequence that runs."""
-    start, todo = sequence.scheduled, sequence.total - sequence.scheduled
-    if sequence.to_draw <= 0 or sequence.total >= self.limit or todo < 1:
+    start, left = sequence.scheduled, sequence.total - sequence.scheduled
+    if sequence.to_draw <= 0 or sequence.total >= self.limit or left < 1:
       return  # its end, or a token that it waits for, is in flight
+    if sequence.in_flight and (sequence.narrowed or sequence.drafts):
+      return  # what comes next depends on what is in flight
     room = (self._blocks - plan.blocks) * self._block
-    count = todo if todo == 1 else min(todo, room)
+    count = left if left == 1 else min(left, room)
     if not count or not self._make_room(sequence, start + count):
       return
-    draws = count == todo
+    draws = count == left
     work = Work(sequence, start, start + count, draws, sequence.epoch)
     if count == 1 and draws:
-      plan.decodes.append(work)
+      sequence.drafts = self._affordable(sequence)
+      plan.decodes.append(work._replace(drafts=sequence.drafts))
     else:
       plan.pieces.append(work)
       plan.blocks += -(-count // self._block)
@@ -257,6 +312,13 @@ class Scheduler:
     if draws:
       sequence.in_flight += 1
       sequence.state = State.RUNNING
+
+  def _affordable(self, sequence: Sequence) -> tuple[int, ...]:
+    """The drafts that can be of use, if there are pages that nobody has."""
+    total = sequence.total
+    most = max(min(sequence.to_draw, self.limit - total) - 1, 0)
+    drafts = sequence.drafts[:most]
+    return drafts if self.memory.extend(sequence, total + len(drafts)) else ()
 
   def _make_room(self, sequence: Sequence, end: int) -> bool:
     """Finds pages for a running sequence, if need be those of younger ones."""
@@ -306,6 +368,8 @@ class Scheduler:
     """Makes what is in flight of a sequence void."""
     sequence.epoch += 1
     sequence.in_flight = 0
+    sequence.drafts = ()
+    self.memory.trim(sequence, len(sequence.tokens))
     sequence.scheduled = min(sequence.scheduled, len(sequence.tokens))
 
   def _leave(self, sequence: Sequence) -> None:

@@ -1,6 +1,8 @@
-"""Ending a streamed answer at given texts."""
+"""Ending an answer at given texts."""
 
 from collections.abc import Sequence
+
+import numpy as np
 
 from research.data import tokenizer
 
@@ -47,6 +49,35 @@ class StopText:
     if self._cut:
       return ""
     return self._held + self._stream.flush()
+
+
+class StopTexts:
+  """Ends an engine's answer where one of the texts is complete; a `Guide`.
+
+    Request(prompt, guides=(functools.partial(StopTexts, words, ["\n\n"]),))
+
+  The last token may hold more than the text's end; `StopText` cuts that off.
+
+  Args:
+    words: the model's tokenizer.
+    stops: the texts.
+  """
+
+  narrows = False
+
+  def __init__(self, words: tokenizer.Tokenizer, stops: Sequence[str]):
+    self._eos_id, self._text = words.eos_id, StopText(words, stops)
+
+  def push(self, token: int) -> bool:
+    """See `Guide`; the end-of-text token is the engine's business."""
+    if token != self._eos_id:
+      self._text.push(token)
+    return self._text.stopped
+
+  def masks(self, drafts: Sequence[int], out: np.ndarray) -> int:
+    """See `Guide`: any token may come."""
+    del out
+    return len(drafts)
 
 
 def _overlap(text: str, stop: str) -> int:

@@ -225,19 +225,21 @@ def attend_pages(
   rows = _group_rows(q, kv_heads).reshape(batch, kv_heads, -1, width)
   groups = heads // kv_heads
   last = jnp.tile(positions, (1, groups))[:, None, :, None]
+  written = positions.max(axis=1)[:, None, None, None]
 
   def body(index, carry):
     top, total, out = carry
     page = table[:, index]
     scores = partition.total_scores(_scores(rows, pages.k[page]))
-    offset = index * size + jnp.arange(size)
-    live = offset[None, None, None, :] <= last
-    scores = jnp.where(live, scores, _MASKED)
+    offset = (index * size + jnp.arange(size))[None, None, None, :]
+    scores = jnp.where(offset <= last, scores, _MASKED)
+    # Slots not written yet may hold another's NaN, which no weight of 0 undoes.
+    v = jnp.where(offset.swapaxes(2, 3) <= written, pages.v[page], 0)
     new_top = jnp.maximum(top, scores.max(axis=-1, keepdims=True))
     weights = jnp.exp(scores - new_top)
     shrink = jnp.exp(top - new_top)
     total = total * shrink + weights.sum(axis=-1, keepdims=True)
-    out = out * shrink + _values(weights, pages.v[page])
+    out = out * shrink + _values(weights, v)
     return new_top, total, out
 
   shape = rows.shape[:3]

@@ -60,17 +60,17 @@ def residual(
   r"""Runs micro-batches through all stages, inside `shard_map`.
 
   In tick $t$ stage $s$ has micro-batch $t - s$: with $m$ of them and $p$ stages
-  there are $m + p - 1$ ticks, of which a stage works in $m$. In the others it
-  computes what nobody reads, because collectives want all ranks in every tick
-  (a branch would spare it, but XLA's CPU backend mixes up permutes in branches
-  that only some ranks take).
+  there are $m + p - 1$ ticks, of which a stage works in $m$. Before them it
+  computes something of the first micro-batch, which writes the same places
+  afterwards; behind them it repeats the last one. Collectives want all ranks in
+  every tick (a branch would spare the work, but XLA's CPU backend mixes up
+  permutes in branches that only some ranks take).
 
   Args:
     bound: a stage's layers.
     x: embedded micro-batches, on all stages.
     positions: of their tokens.
-    attention: from the number of a micro-batch to how its tokens attend; for
-      one past the last, what it writes must be dropped.
+    attention: from the number of a micro-batch to how its tokens attend.
     states: each of the layers' attention state.
 
   Returns:
@@ -86,11 +86,11 @@ def residual(
 
   for tick in range(len(x) + stages - 1):
     with jax.named_scope(f"tick_{tick}"):
-      micro = jnp.where(tick < stage, len(x), jnp.minimum(tick - stage, len(x)))
+      micro = jnp.clip(tick - stage, 0, len(x) - 1)
       first = x[min(tick, len(x) - 1)]
       out = bound.residual(
         jnp.where(stage == 0, first, received),
-        positions=positions[jnp.minimum(micro, len(x) - 1)],
+        positions=positions[micro],
         attention=attention(micro),
         states=states,
       )

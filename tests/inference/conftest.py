@@ -1,5 +1,6 @@
 """Small models, an engine whose compiled steps are shared, and its rivals."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from research.inference import engine as engine_lib
-from research.inference import generation, sampling
+from research.inference import generation, sampling, speculation
 from research.transformer import checkpoints
 from research.transformer import config as config_lib
 from research.transformer.checkpoints import model
@@ -55,13 +56,14 @@ def tiny() -> checkpoints.Model:
 @pytest.fixture(scope="session")
 def settings() -> engine_lib.Settings:
   return engine_lib.Settings(
-    num_pages=48, page_size=8, rows=(4,), pieces=(16,), block=8
+    num_pages=48, page_size=8, rows=(4,), pieces=(16,), block=8, drafts=(3,)
   )
 
 
 @pytest.fixture(scope="session")
 def _compiled(tiny, settings) -> engine_lib.Engine:
-  engine = engine_lib.Engine(tiny, settings)
+  drafter = speculation.PromptLookup()  # for the shapes that verify
+  engine = engine_lib.Engine(tiny, settings, drafter=drafter)
   engine.warm_up()
   return engine
 
@@ -72,8 +74,8 @@ def make_engine(tiny, settings, _compiled) -> Callable[..., engine_lib.Engine]:
 
   def make(settings=settings, *, pages: int | None = None, **options):
     engine = engine_lib.Engine(tiny, settings, **options)
-    _compiled.runner.reset()
-    engine.runner = _compiled.runner
+    engine.runner = copy.copy(_compiled.runner)
+    engine.runner.reset()  # a pool of its own
     if pages is not None:  # the others are somebody else's
       allocator = engine.scheduler.memory.allocator
       allocator.take(allocator.num_free - pages)
@@ -98,11 +100,12 @@ def hash_engine(tiny) -> Callable[..., engine_lib.Engine]:
       rows=(1, 3),
       pieces=(4, 8),
       block=4,
+      drafts=(1, 3),
       prefix_cache=prefix_cache,
     )
     engine: Any = engine_lib.Engine(tiny, settings, **options)
     engine.runner = hash_device.HashRunner(
-      engine.runner.sizes, settings.page_size, settings.shapes
+      engine.runner.sizes, settings.page_size, engine.runner.shapes
     )
     return engine
 

@@ -31,7 +31,9 @@ def _decode(small, batch: int):
 
 
 def _step(small, rows: int, blocks: int):
-  sizes = batch_lib.Sizes(block=16, pages=4, num_pages=32, slots=rows)
+  sizes = batch_lib.Sizes(
+    block=16, pages=4, num_pages=32, slots=rows, vocab=2048
+  )
   shape = batch_lib.Shape(rows, blocks)
   steps = runner.Runner(small, sizes, 64, [shape])
   return steps.compiled(shape), steps._carried

@@ -1,8 +1,6 @@
 """The engine's answers: the same whoever else is served, and however."""
 
 import dataclasses
-import pathlib
-import types
 
 import jax
 import numpy as np
@@ -12,7 +10,6 @@ from research.inference import engine as engine_lib
 from research.inference import generation, protocol, sampling
 from research.inference.request import Finish, Request, RequestError
 from tests.inference import invariants
-from tests.workspace import markdown
 
 _HOT = sampling.Sampling(temperature=1.0, seed=7)
 
@@ -309,20 +306,6 @@ def test_smollm2_answers_as_the_generator_does(smollm2_start, smollm2_words):
   invariants.check(engine)
 
 
-def test_the_examples_of_the_readme_run(tiny, capsys):
-  page = pathlib.Path(engine_lib.__file__).with_name("README.md")
-  code = "\n".join(markdown.code(page.read_text(encoding="utf-8"), "python"))
-  small = (
-    "Settings(num_pages=48, page_size=8, rows=(4,), pieces=(16,), block=8)"
-  )
-  code = code.replace("Settings()", small)
-  words = types.SimpleNamespace(
-    eos_id=0, encode=lambda text: [*text.encode()], decode=str
-  )
-  exec(code, {"model": tiny, "words": words})
-  assert len(capsys.readouterr().out.splitlines()) == 2
-
-
 @pytest.mark.parametrize(
   ("prompt", "options", "message"),
   [
@@ -367,7 +350,8 @@ def test_a_prompt_over_all_pages_is_refused(hash_engine):
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"rows": ()}, r"engine shapes: got rows \(\) and pieces"),
+    ({"rows": ()}, r"engine shapes: got rows \(\), pieces"),
+    ({"drafts": (16, 4)}, r"drafts \(16, 4\), expected all ascending"),
     ({"rows": (4, 2)}, r"got rows \(4, 2\)"),
     ({"pieces": (40,)}, "pieces in multiples of 32"),
   ],
@@ -375,3 +359,22 @@ def test_a_prompt_over_all_pages_is_refused(hash_engine):
 def test_shapes_that_cannot_be_are_refused(changes, message):
   with pytest.raises(RequestError, match=message):
     engine_lib.Settings(**changes)
+
+
+def test_copies_of_a_request_read_their_prompt_once(engine, alone, prompts):
+  """Its whole pages; all of them are added before any is read."""
+  request = Request(prompts[-2], sampling=_HOT, max_tokens=12)  # 40 tokens
+  copies = request.copies(4)
+  found = engine.generate(copies)
+  assert [one.cached_tokens for one in found] == [0, 32, 32, 32]
+  for one, copy in zip(found, copies, strict=True):
+    assert list(one.tokens) == alone(copy.prompt, copy.sampling)
+  assert len({one.tokens for one in found}) == 4
+
+
+def test_what_a_page_held_before_does_not_count(engine, prompts, expected):
+  """Not even NaN: another request may have left it there."""
+  runner = engine.runner
+  carried = jax.tree.map(lambda x: x * np.nan, runner._carried.pool)
+  runner._carried = runner._carried._replace(pool=carried)
+  assert _tokens(engine.generate(_requests(prompts))) == expected

@@ -23,7 +23,13 @@ def _mix(*parts: int) -> int:
   return value
 
 
-def answer(tokens, draws: int, injected=None, stops=frozenset()) -> list[int]:
+def answer(
+  tokens,
+  draws: int,
+  injected=None,
+  stops=frozenset(),
+  allowed=lambda drawn: 2**VOCAB - 1,
+) -> list[int]:
   """What a request alone draws.
 
   Args:
@@ -31,6 +37,7 @@ def answer(tokens, draws: int, injected=None, stops=frozenset()) -> list[int]:
     draws: tokens at most.
     injected: tokens to append, by the number of tokens drawn before.
     stops: tokens that end it.
+    allowed: from what was drawn to a mask of the next token.
   """
   injected = injected or {}
   keys, out = [], []
@@ -45,9 +52,64 @@ def answer(tokens, draws: int, injected=None, stops=frozenset()) -> list[int]:
       push(token)
     if count == draws or (out and out[-1] in stops):
       return out
-    out.append(_mix(sum(keys)) % VOCAB)
+    out.append(choose(_mix(sum(keys)), allowed(out)))
     push(out[-1])
   return out
+
+
+def choose(value: int, mask: int) -> int:
+  """The token that a hash stands for, among those of a mask."""
+  tokens = [token for token in range(VOCAB) if mask >> token & 1]
+  return tokens[value % len(tokens)]
+
+
+class Climber:
+  """A guide: a token is never below the one before, unless that was high."""
+
+  narrows = True
+
+  def __init__(self):
+    self.drawn: list[int] = []
+
+  @staticmethod
+  def allowed(drawn) -> int:
+    least = drawn[-1] if drawn and drawn[-1] < VOCAB - 4 else 0
+    return (2**VOCAB - 1) >> least << least
+
+  def push(self, token: int) -> bool:
+    assert self.allowed(self.drawn) >> token & 1
+    self.drawn.append(token)
+    return False
+
+  def masks(self, drafts, out) -> int:
+    text = list(self.drawn)
+    for row, draft in zip(out, [*drafts, None], strict=True):
+      row[:] = self.allowed(text)
+      if draft is None or not self.allowed(text) >> draft & 1:
+        break
+      text.append(draft)
+    return len(text) - len(self.drawn)
+
+
+class Guesser:
+  """A drafter that is often right for a while, and sometimes absurd.
+
+  Attributes:
+    guessed: tokens so far.
+  """
+
+  def __init__(self, seed: int):
+    self._rng, self.guessed = np.random.default_rng(seed), 0
+
+  def propose(self, prefixes, most: int) -> list[list[int]]:
+    return [self._guess(prefix.tokens, most) for prefix in prefixes]
+
+  def _guess(self, tokens, most: int) -> list[int]:
+    guesses = answer(tokens, int(self._rng.integers(0, most + 3)))
+    if guesses and self._rng.random() < 0.5:
+      guesses[self._rng.integers(len(guesses))] = int(self._rng.integers(VOCAB))
+    self.guessed += len(guesses[:most])
+    return guesses
 
 
 class HashRunner:
@@ -60,6 +122,7 @@ class HashRunner:
     self.reset()
 
   fit = runner.Runner.fit
+  longest = runner.Runner.longest
 
   def reset(self) -> None:
     shape = (self.sizes.num_pages, self.page_size)
@@ -71,40 +134,49 @@ class HashRunner:
       self.fail_next = False
       raise RuntimeError("planted")
     self.written = set()
-    rows, size = len(batch.given), self.sizes.block
+    rows, blocks, length = shape = batch.shape
     before = self.last.copy()
-    for row, (token, at) in enumerate(
+    for row, (tokens, start) in enumerate(
       zip(batch.given, batch.positions, strict=True)
     ):
       slot = min(batch.slots[row], self.sizes.slots - 1)
-      self._write(batch.table[row], at, token if token >= 0 else before[slot])
+      first = tokens[0] if tokens[0] >= 0 else before[slot]
+      self._write(batch.table[row], start, [first, *tokens[1:]])
     for block, (tokens, start) in enumerate(
       zip(batch.pieces, batch.starts, strict=True)
     ):
-      for offset, token in enumerate(tokens):  # the padding too
-        self._write(batch.table[rows + block], start + offset, token)
-    drawn = np.zeros(len(batch.ends), np.int32)
-    for index, end in enumerate(batch.ends):
-      block, offset = divmod(end - rows, size)
-      row = end if end < rows else rows + block
-      at = batch.positions[end] if end < rows else batch.starts[block] + offset
-      drawn[index] = self._draw(batch.table[row], at)
-      if batch.slots[index] < self.sizes.slots:
-        self.last[batch.slots[index]] = drawn[index]
+      self._write(batch.table[rows + block], start, tokens)
+    drawn = np.zeros(shape.draws, np.int32)
+    for index in range(rows * length):
+      row, offset = divmod(index, length)
+      at = batch.positions[row] + offset
+      drawn[index] = self._draw(batch.table[row], at, batch.masks[index])
+    for index, end in enumerate(batch.ends, rows * length):
+      block, offset = divmod(end, self.sizes.block)
+      at = batch.starts[block] + offset
+      drawn[index] = self._draw(
+        batch.table[rows + block], at, batch.masks[index]
+      )
+    for place, index in enumerate(shape.firsts):
+      if batch.slots[place] < self.sizes.slots:
+        self.last[batch.slots[place]] = drawn[index]
+    assert len(batch.slots) == rows + blocks
     return runner.Answers(drawn, np.zeros(len(drawn), np.float32))
 
-  def _write(self, table, at, token) -> None:
-    page, slot = self._find(table, at)
-    if page < self.sizes.num_pages:
-      before = self.keys[self._find(table, at - 1)] if at else 0
-      self.keys[page, slot] = _mix(before, token, at)
-      self.written.add(page)
+  def _write(self, table, start, tokens) -> None:
+    """Writes tokens one after another, those that are padding too."""
+    for at, token in enumerate(tokens, int(start)):
+      page, slot = self._find(table, at)
+      if page < self.sizes.num_pages:
+        before = self.keys[self._find(table, at - 1)] if at else 0
+        self.keys[page, slot] = _mix(before, token, at)
+        self.written.add(page)
 
-  def _draw(self, table, at) -> int:
-    if table[0] >= self.sizes.num_pages:
-      return 0
+  def _draw(self, table, at, mask) -> int:
+    if any(self._find(table, i)[0] >= self.sizes.num_pages for i in (0, at)):
+      return 0  # of nobody, or past what a row may draw
     found = [self.keys[self._find(table, i)] for i in range(at + 1)]
-    return _mix(sum(found)) % VOCAB
+    return choose(_mix(sum(found)), int(mask[0]))
 
   def _find(self, table, at) -> tuple[int, int]:
     index, slot = divmod(int(at), self.page_size)

@@ -20,6 +20,7 @@ def check(engine: engine_lib.Engine) -> None:
     assert all(sequence.state is state for sequence in queue)
   for queue in (scheduler.waiting, scheduler.running, scheduler.parked):
     assert [s.number for s in queue] == sorted(s.number for s in queue)
+  assert not any(s.drafts for s in everybody if not s.in_flight)
   for sequence in scheduler.running:
     assert sequence.state in (State.RUNNING, State.INJECTED)
   _check_slots(scheduler)
@@ -43,7 +44,7 @@ def _check_pages(scheduler, everybody) -> None:
     pages = sequence.pages
     assert len(pages) == len(set(pages))
     holders.update(pages)
-    assert len(pages) <= memory.count(sequence.total)
+    assert len(pages) <= memory.count(sequence.total + len(sequence.drafts))
     assert sequence.scheduled <= len(pages) * size
     assert sequence.scheduled <= sequence.total
     assert sequence.confirmed <= max(sequence.scheduled, len(sequence.tokens))

@@ -75,7 +75,7 @@ def test_trap_18_every_all_reduce_gives_the_answers(
 
 def test_a_decode_step_reduces_twice_a_layer_and_moves_no_pool(tiny):
   """And gathers logits once; every array of the pool is written in place."""
-  sizes = batch_lib.Sizes(block=8, pages=4, num_pages=16, slots=4)
+  sizes = batch_lib.Sizes(block=8, pages=4, num_pages=16, slots=4, vocab=256)
   shape = batch_lib.Shape(4, 0)
   layout = parallel.Split(mesh=mesh_lib.make_mesh({"node": 2, "local": 1}))
   steps = runner.Runner(tiny, sizes, 8, [shape], layout)
@@ -90,7 +90,7 @@ def test_a_decode_step_reduces_twice_a_layer_and_moves_no_pool(tiny):
 
 def test_stages_pass_a_step_on_and_reduce_nothing_but_answers(tiny):
   """In two micro-batches: three ticks, after each of which all pass on."""
-  sizes = batch_lib.Sizes(block=8, pages=4, num_pages=16, slots=4)
+  sizes = batch_lib.Sizes(block=8, pages=4, num_pages=16, slots=4, vocab=256)
   shape = batch_lib.Shape(4, 0)
   mesh = mesh_lib.make_mesh({"pipe": 2, "node": 1, "local": 1})
   steps = runner.Runner(tiny, sizes, 8, [shape], parallel.Split(mesh=mesh))

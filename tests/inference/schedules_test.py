@@ -73,7 +73,10 @@ class _Traffic:
     own = rng.integers(0, hash_device.VOCAB, rng.integers(1, 6)).tolist()
     stops = (3,) if rng.random() < 0.3 else ()
     request = Request(
-      base + own, max_tokens=int(rng.integers(1, 12)), stop_ids=stops
+      base + own,
+      max_tokens=int(rng.integers(1, 12)),
+      stop_ids=stops,
+      guides=(hash_device.Climber,) if rng.random() < 0.2 else (),
     )
     number = self._engine.add(request)
     self._requests[number], self._injected[number] = request, {}
@@ -110,11 +113,13 @@ class _Traffic:
 
   def _judge(self, number: int, completion) -> None:
     request = self._requests.pop(number)
+    guide = {"allowed": hash_device.Climber.allowed} if request.guides else {}
     expected = hash_device.answer(
       request.prompt,
       request.max_tokens,
       self._injected.pop(number),
       frozenset(request.stop_ids),
+      **guide,
     )
     found = list(completion.tokens)
     assert found == self._drawn.pop(number), "events and answer differ"
@@ -151,9 +156,15 @@ _ALL = {
 }
 
 
-@pytest.mark.parametrize("prefix_cache", [True, False])
-def test_a_long_random_schedule_meets_everything(hash_engine, prefix_cache):
-  traffic = _Traffic(hash_engine(prefix_cache=prefix_cache), seed=0)
+@pytest.mark.parametrize(
+  ("prefix_cache", "drafts"), [(True, False), (False, False), (True, True)]
+)
+def test_a_long_random_schedule_meets_everything(
+  hash_engine, prefix_cache, drafts
+):
+  drafter = hash_device.Guesser(seed=0) if drafts else None
+  engine = hash_engine(prefix_cache=prefix_cache, drafter=drafter)
+  traffic = _Traffic(engine, seed=0)
   met = _ALL - (set() if prefix_cache else {"cached"})
   for step in range(4000):
     if step > 1500 and traffic.seen >= met:
@@ -163,12 +174,19 @@ def test_a_long_random_schedule_meets_everything(hash_engine, prefix_cache):
   assert traffic.seen >= met
   assert ("cached" in traffic.seen) == prefix_cache
   assert traffic.ended > 200
+  if drafter is not None:
+    assert drafter.guessed > engine.drafted > engine.accepted > 500
 
 
 @hypothesis_settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), num_pages=st.integers(8, 40))
-def test_any_short_schedule_keeps_pages_and_answers(seed, num_pages):
-  traffic = _Traffic(_MAKE[0](num_pages=num_pages), seed)
+@given(
+  seed=st.integers(0, 2**32 - 1),
+  num_pages=st.integers(8, 40),
+  drafts=st.booleans(),
+)
+def test_any_short_schedule_keeps_pages_and_answers(seed, num_pages, drafts):
+  drafter = hash_device.Guesser(seed) if drafts else None
+  traffic = _Traffic(_MAKE[0](num_pages=num_pages, drafter=drafter), seed)
   for _ in range(60):
     traffic.step()
   traffic.drain()
@@ -183,8 +201,9 @@ def _keep_maker(hash_engine):
 
 
 @pytest.mark.slow
-def test_ten_thousand_random_steps(hash_engine):
-  traffic = _Traffic(hash_engine(), seed=1)
+@pytest.mark.parametrize("drafter", [None, hash_device.Guesser(seed=1)])
+def test_ten_thousand_random_steps(hash_engine, drafter):
+  traffic = _Traffic(hash_engine(drafter=drafter), seed=1)
   for _ in range(10_000):
     traffic.step()
   traffic.drain()

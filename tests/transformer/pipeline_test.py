@@ -42,8 +42,6 @@ def _through_stages(split: model.Model, micros: int, tokens, table, pool, own):
   bound = split.bind(pipeline.own_stage(own))
   piled = lambda x: x.reshape(micros, -1, *x.shape[1:])
   tables = piled(table)
-  nobody = jnp.full_like(tables[:1], _PAGES)
-  tables = jnp.concatenate([tables, nobody])
   positions = jnp.broadcast_to(jnp.arange(_TOKENS), tokens.shape)
   out, pool = pipeline.residual(
     bound,
