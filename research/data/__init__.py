@@ -1,1 +1,1 @@
-"""Outside artefacts, model files, tokenizers and texts."""
+"""Outside artefacts, model files, tokenizers, texts and questions."""
