@@ -131,7 +131,7 @@ def _call(
 
 
 def _told(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-  """What the last answer says, and how many processors were busy."""
+  """The shortest wall time, and what the last answer says of the epidemic."""
   if not answers:
     return {}
   last = answers[-1]

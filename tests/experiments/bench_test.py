@@ -1,27 +1,20 @@
 """The bench times real work: its steps are the generator's own."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from experiments.tools import bench_decoder
 from research.inference import generation, sampling
 from research.telemetry import peer
-from research.transformer import config as config_lib
 from research.transformer.checkpoints import model
+from tests import tiny
 
 
 @pytest.fixture(scope="module")
 def generator():
-  config = config_lib.DecoderConfig(
-    vocab_size=256,
-    embed_dim=32,
-    num_layers=2,
-    num_heads=4,
-    num_kv_heads=2,
-    head_dim=8,
-    mlp_dim=64,
-    context_length=256,
-  )
+  config = dataclasses.replace(tiny.CONFIG, context_length=256)
   return generation.Generator(model.initialise(config, seed=0))
 
 

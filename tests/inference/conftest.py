@@ -13,6 +13,7 @@ from research.inference import generation, sampling, speculation
 from research.transformer import checkpoints
 from research.transformer import config as config_lib
 from research.transformer.checkpoints import model
+from tests import tiny as tiny_lib
 from tests.inference import hash_device
 
 GREEDY = sampling.Sampling()
@@ -37,20 +38,7 @@ def small() -> checkpoints.Model:
 
 @pytest.fixture(scope="session")
 def tiny() -> checkpoints.Model:
-  """Weights so large that each token depends on all before it."""
-  config = config_lib.DecoderConfig(
-    vocab_size=256,
-    embed_dim=32,
-    num_layers=2,
-    num_heads=4,
-    num_kv_heads=2,
-    head_dim=8,
-    mlp_dim=64,
-    context_length=96,
-  )
-  found = model.initialise(config, seed=0)
-  wide = jax.tree.map(lambda x: x * 12 if x.ndim > 1 else x, found.state)
-  return checkpoints.Model(config, found.graphdef, wide)
+  return tiny_lib.chaotic()
 
 
 @pytest.fixture(scope="session")

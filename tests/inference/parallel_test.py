@@ -73,6 +73,12 @@ def test_trap_18_every_all_reduce_gives_the_answers(
   assert _answers(split, prompts) == _answers(engine, prompts)
 
 
+def _moves_of_pools(hlo: str, pages: int) -> list[str]:
+  """Copies of anything with as many pages as a pool, `[pages, ., ., .]`."""
+  shape = rf"\w+\[{pages},\d+,\d+,\d+\]"
+  return re.findall(rf"= {shape}\S* (?:copy|copy-start|transpose)\(.*", hlo)
+
+
 def test_a_decode_step_reduces_twice_a_layer_and_moves_no_pool(tiny):
   """And gathers logits once; every array of the pool is written in place."""
   sizes = batch_lib.Sizes(block=8, pages=4, num_pages=16, slots=4, vocab=256)
@@ -86,6 +92,7 @@ def test_a_decode_step_reduces_twice_a_layer_and_moves_no_pool(tiny):
   assert aliases is not None
   arrays = len(jax.tree.leaves(steps._carried))
   assert aliases[1].count("-alias") == arrays
+  assert not _moves_of_pools(hlo, sizes.num_pages)
 
 
 def test_stages_pass_a_step_on_and_reduce_nothing_but_answers(tiny):
@@ -99,3 +106,4 @@ def test_stages_pass_a_step_on_and_reduce_nothing_but_answers(tiny):
   half = f"1,{shape.rows // 2},{tiny.config.embed_dim}"
   assert set(passed) == {half}
   assert 2 <= len(passed) <= 3  # nobody reads what the last tick passes on
+  assert not _moves_of_pools(hlo, sizes.num_pages)

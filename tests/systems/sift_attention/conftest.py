@@ -1,26 +1,20 @@
 """A model small enough for hundreds of steps, and prompts for it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from research.inference import generation, sampling
 from research.transformer import checkpoints
-from research.transformer import config as config_lib
 from research.transformer.checkpoints import model
+from tests import tiny as tiny_lib
 
 
 @pytest.fixture(scope="session")
 def tiny() -> checkpoints.Model:
-  config = config_lib.DecoderConfig(
-    vocab_size=64,
-    embed_dim=32,
-    num_layers=2,
-    num_heads=4,
-    num_kv_heads=2,
-    head_dim=8,
-    mlp_dim=64,
-    context_length=1024,
-    tie_embeddings=True,
+  config = dataclasses.replace(
+    tiny_lib.CONFIG, vocab_size=64, context_length=1024, tie_embeddings=True
   )
   return model.initialise(config, seed=0)
 
