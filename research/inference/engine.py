@@ -30,6 +30,7 @@ from research.inference import (
 from research.inference import request as request_lib
 from research.inference.protocol import Event
 from research.inference.request import Completion, Finish, Request, RequestError
+from research.telemetry import trace
 from research.transformer import checkpoints
 
 
@@ -232,12 +233,15 @@ class Engine:
       self._collect(before)
       before = None
     if self._drafter is not None:
-      self._draft(self._drafter)
-    plan = self.scheduler.schedule()
+      with trace.span("draft"):
+        self._draft(self._drafter)
+    with trace.span("schedule"):
+      plan = self.scheduler.schedule()
     if self.scheduler.waiting and not plan and before is None:
       raise RuntimeError("nothing runs, yet no request fits: a page was lost")
     failed: Exception | None = None
-    self._narrow(plan)
+    with trace.span("narrow"):
+      self._narrow(plan)
     try:
       self._pending = self._dispatch(plan) if plan else None
     except Exception as error:  # whatever it is, it is this step's alone
@@ -298,9 +302,11 @@ class Engine:
     length = 1 + max((len(work.drafts) for work in plan.decodes), default=0)
     shape = self.runner.fit(len(plan.decodes), plan.blocks, length)
     plan.decodes = [work.cut(shape.length - 1) for work in plan.decodes]
-    batch = batch_lib.pack(plan, shape, self.runner.sizes)
+    with trace.span("pack"):
+      batch = batch_lib.pack(plan, shape, self.runner.sizes)
     self.steps += 1
-    return _Pending(plan, shape, self.runner.dispatch(batch))
+    with trace.span("dispatch", **shape._asdict()):
+      return _Pending(plan, shape, self.runner.dispatch(batch))
 
   def _narrow(self, plan: scheduler.Plan) -> None:
     """Asks guides which tokens may come; a guide that fails ends its own."""
@@ -317,14 +323,16 @@ class Engine:
 
   def _collect(self, pending: _Pending) -> None:
     try:
-      tokens, logprobs = runner.fetch(pending.answers)
+      with trace.span("fetch", **pending.shape._asdict()):
+        tokens, logprobs = runner.fetch(pending.answers)
     except Exception as error:  # as above: a device reports when it is asked
       self._fail(pending.plan, error)
       return
     draws = batch_lib.slices(pending.plan, pending.shape)
-    for work, drawn in zip(pending.plan, draws, strict=True):
-      if not work.void:
-        self._take(work, tokens[drawn].tolist(), logprobs[drawn].tolist())
+    with trace.span("collect"):
+      for work, drawn in zip(pending.plan, draws, strict=True):
+        if not work.void:
+          self._take(work, tokens[drawn].tolist(), logprobs[drawn].tolist())
 
   def _take(
     self, work: scheduler.Work, tokens: list[int], logprobs: list[float]
@@ -354,6 +362,7 @@ class Engine:
   def _end(self, ended: scheduler.Ended, token: int | None = None) -> None:
     number = ended.sequence.number
     del self._live[number]
+    trace.life("request", number, *ended.completion.timing.phases)
     self._events.append(Event(number, token, ended.completion))
 
   def _find(self, number: int) -> request_lib.Sequence:

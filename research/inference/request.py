@@ -115,6 +115,18 @@ class Timing(NamedTuple):
     return tuple(after - before for before, after in pairs)
 
   @property
+  def phases(self) -> list[tuple[str, float, float]]:
+    """Name, begin and end of what it went through, for a trace."""
+    starts = [
+      ("queue", self.arrived),
+      ("prefill", self.admitted),
+      ("decode", self.tokens[0] if self.tokens else None),
+    ]
+    known = [(name, at) for name, at in starts if at is not None]
+    ends = [*(at for _, at in known[1:]), self.finished]
+    return [(*one, end) for one, end in zip(known, ends, strict=True)]
+
+  @property
   def e2e_s(self) -> float:
     """Seconds until it ended."""
     return self.finished - self.arrived

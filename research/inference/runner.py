@@ -118,8 +118,7 @@ class Runner:
     with jax.named_scope("batch"):
       flat = _flatten(batch, carried.last)
     hidden, pool = self.layout.forward(decoder, flat, carried.pool)
-    with jax.named_scope("logits"):
-      logits = decoder.logits(hidden[None])[0]
+    logits = decoder.logits(hidden[None])[0]
     with jax.named_scope("sample"):
       each = lambda x: _each_draw(x, batch.shape)
       drawn = sampling.sample(

@@ -16,7 +16,7 @@ import pathlib
 import threading
 import time
 import types
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 
 import jax
 
@@ -63,6 +63,18 @@ class span:
       self._recording.add("E", self._name, {})
 
 
+def life(kind: str, number: int, *phases: tuple[str, float, float]) -> None:
+  """Marks the phases of something that many threads and steps had a part in.
+
+  Args:
+    kind: of thing, a group of rows in the viewer.
+    number: which one, its row.
+    *phases: name, begin and end of each, in seconds of `time.perf_counter`.
+  """
+  if _recording is not None:
+    _recording.add_life(kind, number, phases)
+
+
 class _Recording:
   """Begin and end events in the order of their happening, by thread.
 
@@ -71,6 +83,7 @@ class _Recording:
 
   def __init__(self) -> None:
     self._events: list[tuple[str, str, int, int, _Args]] = []
+    self._lives: list[dict[str, object]] = []
     self._threads: dict[int, str] = {}
     # Wall-clock origin, as in XLA's trace, but steps that never run backwards.
     self._origin_ns = time.time_ns() - time.perf_counter_ns()
@@ -80,6 +93,16 @@ class _Recording:
     if thread not in self._threads:
       self._threads[thread] = threading.current_thread().name
     self._events.append((phase, name, thread, time.perf_counter_ns(), args))
+
+  def add_life(
+    self, kind: str, number: int, phases: Sequence[tuple[str, float, float]]
+  ) -> None:
+    shared = {"cat": kind, "id": number, "pid": jax.process_index(), "tid": 0}
+    for name, *ends in phases:
+      for mark, at_s in zip("be", ends, strict=True):
+        at_us = (self._origin_ns + at_s * 1e9) / 1e3
+        event = {"ph": mark, "name": name, "ts": at_us, **shared}
+        self._lives.append(event)
 
   def write(self, path: pathlib.Path) -> None:
     process = jax.process_index()
@@ -102,6 +125,7 @@ class _Recording:
       }
       for phase, name, thread, at_ns, args in list(self._events)
     ]
+    events += self._lives
     with gzip.open(path, "wt") as file:
       json.dump({"traceEvents": names + events, "displayTimeUnit": "ms"}, file)
 

@@ -1,6 +1,8 @@
 """The engine's answers: the same whoever else is served, and however."""
 
 import dataclasses
+import gzip
+import json
 
 import jax
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from research.inference import engine as engine_lib
 from research.inference import generation, protocol, sampling
 from research.inference.request import Finish, Request, RequestError
+from research.telemetry import trace
 from tests.inference import invariants
 
 _HOT = sampling.Sampling(temperature=1.0, seed=7)
@@ -288,6 +291,29 @@ def test_timing_is_in_order(engine, prompts):
     assert len(timing.itl_s) == 11
     assert min(timing.itl_s) >= 0
     assert timing.ttft_s + sum(timing.itl_s) <= timing.e2e_s
+
+
+def test_steps_and_requests_are_in_a_trace(engine, prompts, tmp_path):
+  """Every phase of a request, every part of a step, with its shape."""
+  with trace.profile(tmp_path):
+    found = engine.generate(_requests(prompts[:3]))
+  with gzip.open(tmp_path / trace.SPANS_FILE, "rt") as file:
+    events = json.load(file)["traceEvents"]
+  lives = [event for event in events if event.get("cat") == "request"]
+  assert [e["name"] for e in lives if e["ph"] == "b"] == 3 * [
+    *("queue", "prefill", "decode")
+  ]
+  assert {event["id"] for event in lives} == {0, 1, 2}
+  first = [event["ts"] / 1e6 for event in lives if event["id"] == 0]
+  timing = found[0].timing
+  assert first[-1] - first[0] == pytest.approx(timing.e2e_s, abs=1e-4)
+  begun = [event for event in events if event["ph"] == "B"]
+  parts = {"schedule", "narrow", "pack", "dispatch", "fetch", "collect"}
+  assert {event["name"] for event in begun} == parts
+  shapes = [e["args"] for e in begun if e["name"] == "dispatch"]
+  assert len(shapes) == engine.steps
+  assert {"rows": 4, "blocks": 0, "length": 1} in shapes
+  assert {"rows": 4, "blocks": 2, "length": 1} in shapes
 
 
 def test_smollm2_answers_as_the_generator_does(smollm2_start, smollm2_words):

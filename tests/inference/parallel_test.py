@@ -1,5 +1,6 @@
 """An engine over several ranks answers as it does on one device."""
 
+import dataclasses
 import re
 
 import jax
@@ -11,6 +12,7 @@ from research.inference import batch as batch_lib
 from research.inference import engine as engine_lib
 from research.inference import parallel, runner, sampling
 from research.inference.request import Request
+from tests import tiny as tiny_lib
 
 _LAYOUTS = {  # the tiny model has two key-value heads and two layers
   "heads": ({"node": 1, "local": 2}, "xla"),
@@ -37,9 +39,9 @@ def _answers(engine, prompts) -> list[list[int]]:
   return [list(one.tokens) for one in engine.generate(_requests(prompts))]
 
 
-def _split(tiny, settings, shape, algorithm) -> engine_lib.Engine:
+def _split(model, settings, shape, algorithm) -> engine_lib.Engine:
   layout = parallel.Split(mesh=mesh_lib.make_mesh(shape), algorithm=algorithm)
-  return engine_lib.Engine(tiny, settings, layout=layout)
+  return engine_lib.Engine(model, settings, layout=layout)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +73,20 @@ def test_trap_18_every_all_reduce_gives_the_answers(
 ):
   split = _split(tiny, settings, {"node": 2, "local": 2}, algorithm)
   assert _answers(split, prompts) == _answers(engine, prompts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [2, 4, 8])
+def test_trap_18_eight_heads_on_four_give_the_answers(settings, prompts, ranks):
+  """By heads on 2 and 4 ranks, by parts of heads on 8."""
+  config = dataclasses.replace(
+    tiny_lib.CONFIG, embed_dim=64, num_heads=8, num_kv_heads=4, head_dim=16
+  )
+  model = tiny_lib.chaotic(config)
+  shape = {"node": 2, "local": ranks // 2}
+  split = _split(model, settings, shape, "nvrar")
+  alone = engine_lib.Engine(model, settings)
+  assert _answers(split, prompts) == _answers(alone, prompts)
 
 
 def _moves_of_pools(hlo: str, pages: int) -> list[str]:

@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 import jax
@@ -144,6 +145,28 @@ def test_spans_are_in_both_traces(tmp_path: pathlib.Path):
   assert outer["start"] <= first["start"] <= first["end"] <= second["start"]
   assert second["end"] <= outer["end"]
   assert {"outer", "inner"} <= _event_names(tmp_path)
+
+
+def test_lives_are_rows_of_phases(tmp_path: pathlib.Path):
+  start = time.perf_counter()
+  with trace.profile(tmp_path):
+    with trace.span("around"):
+      trace.life(
+        "request", 7, ("queue", start, start + 1), ("run", start, start + 3)
+      )
+  trace.life("request", 8, ("lost", 0.0, 1.0))  # nothing records it
+  (around,) = _slices(tmp_path)
+  with gzip.open(tmp_path / trace.SPANS_FILE, "rt") as file:
+    events = json.load(file)["traceEvents"]
+  marks = [event for event in events if event.get("cat") == "request"]
+  assert [(e["ph"], e["name"], e["id"]) for e in marks] == [
+    ("b", "queue", 7),
+    ("e", "queue", 7),
+    ("b", "run", 7),
+    ("e", "run", 7),
+  ]
+  assert marks[1]["ts"] - marks[0]["ts"] == pytest.approx(1e6)
+  assert marks[0]["ts"] <= around["start"] + 1
 
 
 def test_threads_have_rows_of_their_own(tmp_path: pathlib.Path):
