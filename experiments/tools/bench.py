@@ -5,6 +5,8 @@
 Suites:
   decode: a SmolLM2 step in float32 at batch 1 and 8, after 128 tokens.
   prefill: a SmolLM2 prompt of 512 tokens in float32.
+  serve: the engine on SmolLM2 in float32: one batch, and requests of ShareGPT's
+    lengths with 1, 8 and 32 in flight, with latencies and goodput.
   memory: peak memory of loading and generating, and compilations after the
     first generation.
   attention: one layer's decode attention at 8k to 128k tokens, by the share of
@@ -17,9 +19,9 @@ Suites:
   nation: bytes of 330 million agents on one device and on eight, compiled; with
     XLA_FLAGS=--xla_force_host_platform_device_count=8.
 
-Decode and prefill stand beside Hugging Face transformers and llama.cpp on two
-threads each; those run in `.venv-peers` (`make peers`), without which their
-rows say that they are unavailable; torch's attention does so too.
+Decode, prefill and serve stand beside Hugging Face transformers and llama.cpp
+on two threads each; those run in `.venv-peers` (`make peers`), without which
+their rows say that they are unavailable; torch's attention does so too.
 """
 
 import dataclasses
@@ -36,6 +38,7 @@ from experiments.tools import (
   bench_epidemic,
   bench_nation,
   bench_selection,
+  bench_serve,
 )
 from research import runs
 from research.telemetry import bench_table
@@ -43,6 +46,7 @@ from research.telemetry import bench_table
 _SUITES = {
   "decode": bench_decoder.decode,
   "prefill": bench_decoder.prefill,
+  "serve": bench_serve.serve,
   "attention": bench_attention.attend,
   "select": bench_selection.select,
   "policy": bench_selection.policy,

@@ -1,6 +1,5 @@
 """The decoder's suites of `experiments.tools.bench`."""
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator
 
@@ -13,8 +12,6 @@ from experiments.tools import rivals
 from research.cluster import probe
 from research.inference import generation, sampling
 from research.telemetry import bench, memory, peer
-from research.transformer import checkpoints
-from research.transformer.checkpoints import hugging_face
 
 _MODEL = "smollm2-135m"
 _STEPS = 16  # decode steps that one timed call takes
@@ -36,12 +33,13 @@ def decode(*, rounds: int) -> Suite:
   generator = generation.Generator(model)
   for batch in (1, 8):
     prompts = [list(range(100, 100 + _CONTEXT))] * batch
-    with _peers(model, context=2 * _CONTEXT, rows=batch) as peers:
+    chosen = rivals.float32(model, context=2 * _CONTEXT, rows=batch)
+    with rivals.started(chosen) as peers:
       candidates: dict[str, Callable[[], object]] = {
         "dectet": _our_steps(generator, prompts)
       }
       for name, worker in peers.items():
-        candidates[name] = _peer_steps(worker, prompts)
+        candidates[name] = rivals.steps(worker, prompts, _STEPS)
       candidates["limit: weights read once"] = lambda: peer.Reply(
         _STEPS * model.bytes_per_step / probe.memory_bandwidth(repeats=2), {}
       )
@@ -72,7 +70,8 @@ def prefill(*, rounds: int) -> Suite:
   operations = 2 * (config.num_parameters - embedding) * len(tokens)
   settings = [sampling.Sampling()]
   ours = lambda: list(generator.stream([tokens], settings, max_tokens=1))
-  with _peers(model, context=len(tokens), rows=1) as peers:
+  chosen = rivals.float32(model, context=len(tokens), rows=1)
+  with rivals.started(chosen) as peers:
     candidates: dict[str, Callable[[], object]] = {"dectet": ours}
     for name, worker in peers.items():
       candidates[name] = lambda worker=worker: worker(
@@ -140,39 +139,6 @@ def _our_steps(
     return token
 
   return steps
-
-
-def _peer_steps(
-  worker: Callable[[dict], peer.Reply], prompts: list[list[int]]
-) -> Callable[[], peer.Reply]:
-  def steps():
-    worker({"op": "start", "tokens": prompts})
-    return worker({"op": "step", "count": _STEPS})
-
-  return steps
-
-
-@contextlib.contextmanager
-def _peers(
-  model: checkpoints.Model, *, context: int, rows: int
-) -> Iterator[dict[str, Callable[[dict], peer.Reply]]]:
-  """Starts both peers on the model's own tensors, in float32."""
-  exported = rivals.folder() / _MODEL
-  if not (exported / "config.json").is_file():
-    hugging_face.save(model, exported)
-  file = str(rivals.float32_file())
-  loads = {
-    "transformers": {"folder": str(exported)},
-    "llama_cpp": {"path": file, "context": context, "rows": rows},
-  }
-  with contextlib.ExitStack() as stack:
-    yield {
-      name: rivals.loaded(
-        stack.enter_context(rivals.worker(name)),
-        {"op": "load", "threads": rivals.THREADS, **load},
-      )
-      for name, load in loads.items()
-    }
 
 
 def _large_product(

@@ -1,13 +1,17 @@
 """Other people's engines: how to start them and what models to give them."""
 
+import contextlib
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 from absl import flags
 
 from experiments.tools import write_gguf
 from research.data import artifacts
 from research.telemetry import peer
+from research.transformer import checkpoints
+from research.transformer.checkpoints import hugging_face
 
 _PYTHON = flags.DEFINE_string(
   "peers", ".venv-peers/bin/python", "Python with transformers and llama.cpp."
@@ -16,6 +20,19 @@ _PYTHON = flags.DEFINE_string(
 SMOLLM2 = "smollm2-135m-instruct-q4_1"
 QWEN = "qwen2.5-coder-1.5b-instruct-q4_k_m"
 THREADS = 2
+Call = Callable[[dict], peer.Reply]
+
+
+class Rival(NamedTuple):
+  """An engine to start.
+
+  Attributes:
+    worker: its name, see `worker`.
+    load: what its `load` takes besides threads.
+  """
+
+  worker: str
+  load: dict
 
 
 def python() -> str:
@@ -34,9 +51,7 @@ def worker(name: str, *arguments: str) -> peer.PeerProcess:
   return peer.PeerProcess([python(), str(script), *arguments], timeout=600)
 
 
-def loaded(
-  process: peer.PeerProcess, load: dict
-) -> Callable[[dict], peer.Reply]:
+def loaded(process: peer.PeerProcess, load: dict) -> Call:
   """Returns a rival's call, which loads its model the first time."""
   waiting = [load]
 
@@ -47,6 +62,70 @@ def loaded(
     return process.call(request)
 
   return call
+
+
+@contextlib.contextmanager
+def started(chosen: Mapping[str, Rival]) -> Iterator[dict[str, Call]]:
+  """Starts rivals on two threads each, and ends them.
+
+  Args:
+    chosen: by any names.
+
+  Yields:
+    Their calls, by the same names.
+  """
+  with contextlib.ExitStack() as stack:
+    yield {
+      name: loaded(
+        stack.enter_context(worker(rival.worker)),
+        {"op": "load", "threads": THREADS, **rival.load},
+      )
+      for name, rival in chosen.items()
+    }
+
+
+def float32(
+  model: checkpoints.Model, *, context: int, rows: int
+) -> dict[str, Rival]:
+  """Returns the rivals that run SmolLM2's own tensors in float32.
+
+  Args:
+    model: SmolLM2.
+    context: tokens of a row at most.
+    rows: sequences at once at most.
+  """
+  exported = folder() / "smollm2-135m"
+  if not (exported / "config.json").is_file():
+    hugging_face.save(model, exported)
+  return {
+    "transformers": Rival("transformers", {"folder": str(exported)}),
+    "llama_cpp": llama_cpp(float32_file(), context=context, rows=rows),
+  }
+
+
+def llama_cpp(path: pathlib.Path, *, context: int, rows: int) -> Rival:
+  """Returns llama.cpp on a GGUF file; see `float32` for the sizes."""
+  return Rival(
+    "llama_cpp", {"path": str(path), "context": context, "rows": rows}
+  )
+
+
+def steps(
+  call: Call, prompts: list[list[int]], count: int
+) -> Callable[[], peer.Reply]:
+  """Returns a call that times a rival's decode steps.
+
+  Args:
+    call: the rival.
+    prompts: of equal lengths, read anew each time and not timed.
+    count: of steps.
+  """
+
+  def timed():
+    call({"op": "start", "tokens": prompts})
+    return call({"op": "step", "count": count})
+
+  return timed
 
 
 def folder() -> pathlib.Path:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments.tools import bench_decoder
+from experiments.tools import bench_decoder, rivals
 from research.inference import generation, sampling
 from research.telemetry import peer
 from research.transformer.checkpoints import model
@@ -34,7 +34,7 @@ def test_rivals_start_from_the_prompt_and_their_own_time_counts():
     calls.append(request["op"])
     return peer.Reply(0.5 if request["op"] == "step" else 9.0, {})
 
-  steps = bench_decoder._peer_steps(worker, [[1, 2]])
+  steps = rivals.steps(worker, [[1, 2]], 3)
   assert steps().seconds == 0.5
   assert calls == ["start", "step"]
 

@@ -4,7 +4,9 @@ Run by the Python of `.venv-peers`; imports nothing of this codebase. One
 request a line on standard input, one answer a line on standard output.
 """
 
+import collections
 import ctypes
+import dataclasses
 import json
 import sys
 import time
@@ -13,8 +15,29 @@ import llama_cpp
 import numpy as np
 
 
+@dataclasses.dataclass
+class Sequence:
+  """A request being served, in a row of the cache."""
+
+  row: int
+  todo: list[int]  # tokens to read before it draws
+  count: int  # tokens to draw
+  arrived: float
+  position: int = 0
+  drawn: list[int] = dataclasses.field(default_factory=list)
+  times: list[float] = dataclasses.field(default_factory=list)
+
+  def answer(self) -> dict:
+    """Returns what happened to it."""
+    return {
+      "arrived": self.arrived,
+      "times": self.times,
+      "drawn": self.drawn,
+    }
+
+
 class Worker:
-  """Answers `tokenize`, `load`, `score`, `prefill`, `start` and `step`."""
+  """Answers requests, by the names of its public methods."""
 
   def load(self, path: str, threads: int, context: int, rows: int = 1) -> dict:
     """Loads a GGUF file."""
@@ -26,6 +49,7 @@ class Worker:
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = context * rows
     params.n_batch = params.n_ubatch = max(context, rows)
+    self.batch = params.n_batch
     params.n_seq_max = rows
     params.n_threads = params.n_threads_batch = threads
     self.context = llama_cpp.llama_init_from_model(self.model, params)
@@ -80,6 +104,53 @@ class Worker:
       self.next = [int(self._logits(i).argmax()) for i in range(len(batch))]
       self.position += 1
     return {"seconds": time.perf_counter() - start}
+
+  def serve(
+    self, prompts: list[list[int]], counts: list[int], concurrency: int
+  ) -> dict:
+    """Answers requests by continuous batching, as llama-server does.
+
+    A step takes a token of every row that draws and beside them all that the
+    batch has room for of prompts.
+    """
+    self._clear()
+    start = time.perf_counter()
+    waiting = collections.deque(zip(prompts, counts, strict=True))
+    free, running, done = list(range(concurrency)), [], []
+    while waiting or running:
+      while waiting and free:
+        prompt, count = waiting.popleft()
+        now = time.perf_counter()
+        running.append(Sequence(free.pop(), list(prompt), count, now))
+      for ended in self._serve_step(running):
+        running.remove(ended)
+        free.append(ended.row)
+        done.append(ended.answer())
+    return {"seconds": time.perf_counter() - start, "requests": done}
+
+  def _serve_step(self, running: list[Sequence]) -> list[Sequence]:
+    """Decodes once, and returns the sequences that ended."""
+    entries: list[tuple[int, int, int, bool]] = []
+    drawing = []
+    for one in sorted(running, key=lambda one: len(one.todo) > 1):
+      piece = one.todo[: self.batch - len(entries)]
+      del one.todo[: len(piece)]
+      for token in piece:
+        entries.append((token, one.position, one.row, False))
+        one.position += 1
+      if piece and not one.todo:
+        entries[-1] = (*entries[-1][:3], True)
+        drawing.append((one, len(entries) - 1))
+    self._decode(entries)
+    for one, index in drawing:
+      one.todo = [int(self._logits(index).argmax())]
+      one.drawn += one.todo
+      one.times.append(time.perf_counter())
+    ended = [one for one, _ in drawing if len(one.times) == one.count]
+    for one in ended:
+      memory = llama_cpp.llama_get_memory(self.context)
+      llama_cpp.llama_memory_seq_rm(memory, one.row, -1, -1)
+    return ended
 
   def _clear(self) -> None:
     memory = llama_cpp.llama_get_memory(self.context)

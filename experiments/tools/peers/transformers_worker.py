@@ -10,10 +10,13 @@ import time
 
 import torch
 import transformers
+from transformers import generation
+
+_PAGE, _BATCH = 64, 1024  # tokens in a page of its cache, in a step of `serve`
 
 
 class Worker:
-  """Answers `create`, `load`, `score`, `prefill`, `start` and `step`."""
+  """Answers `create`, `load`, `score`, `prefill`, `start`, `step`, `serve`."""
 
   def create(
     self, folder: str, config: dict, seed: int, shard_size: str
@@ -63,6 +66,48 @@ class Worker:
       out = self.model(self.next, past_key_values=self.cache, use_cache=True)
       self.cache, self.next = out.past_key_values, out.logits.argmax(-1)
     return {"seconds": time.perf_counter() - start}
+
+  def serve(
+    self, prompts: list[list[int]], counts: list[int], concurrency: int
+  ) -> dict:
+    """Answers requests by its continuous batching."""
+    tokens = sum(sorted(map(len, prompts))[-concurrency:])
+    tokens += sum(sorted(counts)[-concurrency:])
+    settings = generation.ContinuousBatchingConfig(
+      page_size=_PAGE,
+      num_blocks=-(-tokens // _PAGE) + 2 * concurrency,
+      max_batch_tokens=_BATCH,
+      max_requests_per_batch=concurrency,
+      allow_block_sharing=False,  # rounds repeat their prompts
+    )
+    greedy = generation.GenerationConfig(do_sample=False, eos_token_id=-1)
+    with self.model.continuous_batching_context_manager(
+      greedy, continuous_batching_config=settings, warmup=False
+    ) as manager:
+      return _feed(
+        manager, list(zip(prompts, counts, strict=True)), concurrency
+      )
+
+
+def _feed(manager, requests: list, concurrency: int) -> dict:
+  """Keeps so many requests in flight until all are answered."""
+  start, sent, done = time.perf_counter(), 0, []
+  while len(done) < len(requests):
+    for prompt, count in requests[sent : len(done) + concurrency]:
+      manager.add_request(prompt, max_new_tokens=count, record_timestamps=True)
+      sent += 1
+    answer = manager.get_result(timeout=60)
+    if answer is None or answer.error:
+      raise RuntimeError(f"no answer: {answer and answer.error}")
+    if answer.is_finished():
+      done.append(
+        {
+          "arrived": answer.created_time,
+          "times": answer.timestamps,
+          "drawn": answer.generated_tokens,
+        }
+      )
+  return {"seconds": time.perf_counter() - start, "requests": done}
 
 
 def main() -> None:
