@@ -19,9 +19,10 @@ Suites:
   nation: bytes of 330 million agents on one device and on eight, compiled; with
     XLA_FLAGS=--xla_force_host_platform_device_count=8.
 
-Decode, prefill and serve stand beside Hugging Face transformers and llama.cpp
-on two threads each; those run in `.venv-peers` (`make peers`), without which
-their rows say that they are unavailable; torch's attention does so too.
+Decode, prefill and serve stand beside Hugging Face transformers and llama.cpp,
+serve beside OpenVINO GenAI too, on two threads each; those run in `.venv-peers`
+(`make peers`), without which their rows say that they are unavailable; torch's
+attention does so too.
 """
 
 import dataclasses

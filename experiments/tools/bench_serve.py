@@ -156,10 +156,7 @@ def _offline(
   engine = engine_lib.Engine(model, settings)
   engine.warm_up()
   servers = {"dectet": ours(engine)}
-  sizes = {"context": longest, "rows": concurrency}
-  chosen = rivals.float32(model, **sizes) | {
-    "llama_cpp, Q4_1": rivals.llama_cpp(rivals.smollm2_file(), **sizes)
-  }
+  chosen = rivals.serving(model, context=longest, rows=concurrency)
   with rivals.started(chosen) as calls:
     servers |= {name: theirs(call) for name, call in calls.items()}
     return compare(servers, trace, concurrency, rounds=rounds)

@@ -162,10 +162,7 @@ def _beside_rivals(
   model: checkpoints.Model, engine: engine_lib.Engine, rows: int, *, rounds: int
 ) -> list[bench.BenchResult]:
   asked = prompts(rows, 128)
-  sizes = {"context": 256, "rows": rows}
-  chosen = rivals.float32(model, **sizes) | {
-    "llama_cpp, Q4_1": rivals.llama_cpp(rivals.smollm2_file(), **sizes)
-  }
+  chosen = rivals.serving(model, context=256, rows=rows)
   with rivals.started(chosen) as calls:
     theirs = {
       name: rivals.steps(call, asked, _STEPS) for name, call in calls.items()

@@ -44,7 +44,8 @@ def worker(name: str, *arguments: str) -> peer.PeerProcess:
   """Returns a rival that starts with its first call.
 
   Args:
-    name: `transformers`, `llama_cpp`, `attention` (torch alone) or `epidemic`.
+    name: `transformers`, `llama_cpp`, `openvino`, `attention` (torch alone) or
+      `epidemic`.
     arguments: of its script.
   """
   script = pathlib.Path(__file__).parent / "peers" / f"{name}_worker.py"
@@ -97,17 +98,22 @@ def float32(
   exported = folder() / "smollm2-135m"
   if not (exported / "config.json").is_file():
     hugging_face.save(model, exported)
+  load = {"path": str(float32_file()), "context": context, "rows": rows}
   return {
     "transformers": Rival("transformers", {"folder": str(exported)}),
-    "llama_cpp": llama_cpp(float32_file(), context=context, rows=rows),
+    "llama_cpp": Rival("llama_cpp", load),
   }
 
 
-def llama_cpp(path: pathlib.Path, *, context: int, rows: int) -> Rival:
-  """Returns llama.cpp on a GGUF file; see `float32` for the sizes."""
-  return Rival(
-    "llama_cpp", {"path": str(path), "context": context, "rows": rows}
-  )
+def serving(
+  model: checkpoints.Model, *, context: int, rows: int
+) -> dict[str, Rival]:
+  """Returns those that serve: of `float32`, and on SmolLM2's own 4 bits."""
+  load = {"path": str(smollm2_file()), "context": context, "rows": rows}
+  return float32(model, context=context, rows=rows) | {
+    "llama_cpp, Q4_1": Rival("llama_cpp", load),
+    "openvino, Q4_1": Rival("openvino", load),
+  }
 
 
 def steps(

@@ -1,5 +1,6 @@
 """What `bench serve` times is what was asked for, and its sums are right."""
 
+import itertools
 import json
 from typing import Any
 
@@ -80,7 +81,8 @@ def test_rows_carry_latencies_and_dead_rivals_do_not_matter(engine):
     {"arrived": 1.0, "times": [1.5 + i for i in range(item.tokens)]}
     for item in _TRACE
   ]
-  call = lambda request: peer.Reply(32.0, {"requests": requests})
+  seconds = itertools.chain([999.0], itertools.repeat(32.0))  # it warms up
+  call = lambda request: peer.Reply(next(seconds), {"requests": requests})
   servers = {
     "dectet": bench_serve.ours(engine),
     "rival": bench_serve.theirs(call),
@@ -181,7 +183,7 @@ def test_rivals_draw_together_what_they_draw_alone(smollm2):
     "prompts": [[100 + i] * (5 * i + 1) for i in range(4)],
     "counts": [3, 9, 1, 5],
   }
-  chosen = rivals.float32(smollm2, context=64, rows=3)
+  chosen = rivals.serving(smollm2, context=64, rows=3)
   with rivals.started(chosen) as calls:
     for call in calls.values():
       alone, together = (
