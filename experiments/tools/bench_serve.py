@@ -156,7 +156,7 @@ def _offline(
   engine = engine_lib.Engine(model, settings)
   engine.warm_up()
   servers = {"dectet": ours(engine)}
-  chosen = rivals.serving(model, context=longest, rows=concurrency)
+  chosen = rivals.serving(model, context=longest, rows=concurrency, alike=False)
   with rivals.started(chosen) as calls:
     servers |= {name: theirs(call) for name, call in calls.items()}
     return compare(servers, trace, concurrency, rounds=rounds)

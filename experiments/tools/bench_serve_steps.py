@@ -162,7 +162,7 @@ def _beside_rivals(
   model: checkpoints.Model, engine: engine_lib.Engine, rows: int, *, rounds: int
 ) -> list[bench.BenchResult]:
   asked = prompts(rows, 128)
-  chosen = rivals.serving(model, context=256, rows=rows)
+  chosen = rivals.serving(model, context=256, rows=rows, alike=True)
   with rivals.started(chosen) as calls:
     theirs = {
       name: rivals.steps(call, asked, _STEPS) for name, call in calls.items()

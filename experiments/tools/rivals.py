@@ -106,13 +106,27 @@ def float32(
 
 
 def serving(
-  model: checkpoints.Model, *, context: int, rows: int
+  model: checkpoints.Model, *, context: int, rows: int, alike: bool
 ) -> dict[str, Rival]:
-  """Returns those that serve: of `float32`, and on SmolLM2's own 4 bits."""
+  """Returns those that serve: of `float32`, and on SmolLM2's own 4 bits.
+
+  Args:
+    model: SmolLM2.
+    context: tokens of a row at most.
+    rows: sequences at once at most.
+    alike: whether all rows have the same lengths, for which llama.cpp has a
+      faster cache.
+  """
   load = {"path": str(smollm2_file()), "context": context, "rows": rows}
-  return float32(model, context=context, rows=rows) | {
+  chosen = float32(model, context=context, rows=rows) | {
     "llama_cpp, Q4_1": Rival("llama_cpp", load),
     "openvino, Q4_1": Rival("openvino", load),
+  }
+  return {
+    name: rival._replace(load=rival.load | {"unified": not alike})
+    if rival.worker == "llama_cpp"
+    else rival
+    for name, rival in chosen.items()
   }
 
 

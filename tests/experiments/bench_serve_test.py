@@ -183,7 +183,7 @@ def test_rivals_draw_together_what_they_draw_alone(smollm2):
     "prompts": [[100 + i] * (5 * i + 1) for i in range(4)],
     "counts": [3, 9, 1, 5],
   }
-  chosen = rivals.serving(smollm2, context=64, rows=3)
+  chosen = rivals.serving(smollm2, context=64, rows=3, alike=False)
   with rivals.started(chosen) as calls:
     for call in calls.values():
       alone, together = (

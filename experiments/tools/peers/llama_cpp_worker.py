@@ -39,8 +39,20 @@ class Sequence:
 class Worker:
   """Answers requests, by the names of its public methods."""
 
-  def load(self, path: str, threads: int, context: int, rows: int = 1) -> dict:
-    """Loads a GGUF file."""
+  def load(
+    self,
+    path: str,
+    threads: int,
+    context: int,
+    rows: int = 1,
+    unified: bool = False,
+  ) -> dict:
+    """Loads a GGUF file.
+
+    One cache for all rows is slower for rows that are alike, and faster for
+    `serve`, because rows with caches of their own are computed together only if
+    they follow one another.
+    """
     llama_cpp.llama_backend_init()
     params = llama_cpp.llama_model_default_params()
     # Its AMX path dies on virtual machines that show AMX but do not grant it.
@@ -50,7 +62,7 @@ class Worker:
     params.n_ctx = context * rows
     params.n_batch = params.n_ubatch = max(context, rows)
     self.batch = params.n_batch
-    params.n_seq_max = rows
+    params.n_seq_max, params.kv_unified = rows, unified
     params.n_threads = params.n_threads_batch = threads
     self.context = llama_cpp.llama_init_from_model(self.model, params)
     vocab = llama_cpp.llama_model_get_vocab(self.model)
