@@ -38,14 +38,23 @@ def load(
     model = hugging_face.load(path)
     words = tokenizer.Tokenizer.from_file(path / "tokenizer.json")
   else:
-    path = path if path.is_file() else _fetch(name, offline)
+    path = path if path.is_file() else fetch(name, offline=offline)
     words = tokenizer.Tokenizer.from_gguf(gguf.GGUFFile.open(path))
     model = gguf_checkpoint.load(path)
   words.check_vocab(model.config.vocab_size)
   return model, words
 
 
-def _fetch(name: str, offline: bool) -> pathlib.Path:
+def fetch(name: str, *, offline: bool = False) -> pathlib.Path:
+  """Returns the file of a model that comes as an outside artefact.
+
+  Args:
+    name: one of `ARTIFACTS`.
+    offline: use only what is in the cache.
+
+  Raises:
+    UserError: if the name is none.
+  """
   if name in ARTIFACTS:
     return artifacts.fetch(ARTIFACTS[name], offline=offline)
   near = difflib.get_close_matches(name, ARTIFACTS, n=1)

@@ -1,4 +1,4 @@
-"""Times all-reduces on emulated links, looks at how they round, and models."""
+"""Times all-reduces and the engine on emulated links, rounds, and models."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,9 @@ from experiments.multinode_inference import (
   collectives_analysis,
   collectives_claims,
   collectives_figures,
+  engine_claims,
+  engine_figures,
+  engine_study,
   modelled_claims,
   modelled_figures,
   modelled_study,
@@ -33,16 +36,22 @@ def run(config: config_lib.Config, context: runs.Context) -> runs.Result:
   timings, reason = measure(config.links, context)
   found = collectives_analysis.analyse(config, timings, reason, rounding)
   collectives_figures.draw(config, found, context)
+  engine = engine_study.run(config.engine, context, seed=config.seed)
+  engine_figures.draw(engine, context)
   modelled_figures.draw(config.modelled, modelled, context)
   return runs.Result(
     paper="multinode_inference",
     config=runs_config.to_dict(config),
     claims=(
       *collectives_claims.judge(config, found),
+      *engine_claims.judge(config.engine, engine),
       *dispatched.judge_timed(_timed(config, found), reason),
       *modelled_claims.judge(config.modelled, modelled),
     ),
-    bench=collectives_analysis.bench_rows(config, found),
+    bench=(
+      *collectives_analysis.bench_rows(config, found),
+      *engine_study.bench_rows(engine),
+    ),
   )
 
 
@@ -110,6 +119,7 @@ def rehearse(config: config_lib.Config) -> str:
   return "\n".join(
     (
       *lines,
+      *(engine_study.rehearse(job) for job in config.engine),
       f"rounding on {', '.join(map(str, ranks))} ranks",
       f"Perlmutter and Vista, modelled: {gpus[0]} to {gpus[-1]} GPUs",
     )

@@ -4,7 +4,7 @@ import dataclasses
 
 from collectives import algorithms as algorithms_lib
 from experiments import emulated_links
-from experiments.multinode_inference import modelled_study
+from experiments.multinode_inference import engine_config, modelled_study
 from experiments.tools import timed_collectives
 from research.cluster import network
 from research.runs import config, errors
@@ -112,7 +112,7 @@ class Accuracy:
 
 @dataclasses.dataclass(kw_only=True)
 class Config(config.ExperimentConfig):
-  """Settings of the study of collectives.
+  """Settings of the studies of collectives and of the engine.
 
   Attributes:
     headline: the network at which the speed is judged first.
@@ -121,6 +121,7 @@ class Config(config.ExperimentConfig):
     held_out_sizes: sizes of the headline that the model is not fitted on.
     accuracy: settings of the study of rounding.
     modelled: what is simulated of the paper's machines.
+    engine: what of the engine is timed.
   """
 
   headline: Links = dataclasses.field(
@@ -135,6 +136,7 @@ class Config(config.ExperimentConfig):
   modelled: modelled_study.Modelled = dataclasses.field(
     default_factory=modelled_study.Modelled
   )
+  engine: tuple[engine_config.Job, ...] = ()
 
   @property
   def links(self) -> tuple[Links, ...]:
@@ -158,3 +160,5 @@ class Config(config.ExperimentConfig):
         )
     self.accuracy.check()
     self.modelled.check()
+    for job in self.engine:
+      job.check()

@@ -138,7 +138,7 @@ class Bench:
     wrong = {name: self._wrong(calls[name](x), expected) for name in calls}
     own, free = self._times(calls, x)
     # Every process says what it saw; no collective disturbs the next ones.
-    said = _exchange({name: (own[name], wrong[name]) for name in calls})
+    said = exchange({name: (own[name], wrong[name]) for name in calls})
     for name in calls:
       times = np.max([process[name][0] for process in said], axis=0)
       total = sum(process[name][1] for process in said)
@@ -252,7 +252,7 @@ class Bench:
     return wrong
 
   def _times(
-    self, calls: Mapping[str, Callable[[jax.Array], jax.Array]], x: jax.Array
+    self, calls: Mapping[str, Callable[[Any], Any]], x: Any
   ) -> tuple[dict[str, list[float]], tuple[float, ...]]:
     """Seconds of each call in this process, the algorithms in turns.
 
@@ -288,7 +288,7 @@ class Bench:
       own = probe.free_cores(_LOOK)
     else:
       time.sleep(_LOOK + _SETTLE)
-    return _exchange({"free": own})[0]["free"]
+    return exchange({"free": own})[0]["free"]
 
   @functools.cached_property
   def _barrier(self) -> Callable[[jax.Array], jax.Array]:
@@ -393,7 +393,15 @@ def parse_mesh(text: str) -> dict[str, int]:
 _exchanges = iter(range(1_000_000))
 
 
-def _exchange(own: Mapping[str, Any]) -> list[dict[str, Any]]:
+def exchange(own: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """Returns what every process says, in their order.
+
+  Args:
+    own: what this one says, as JSON holds it.
+
+  Raises:
+    LostPeerError: one of them said nothing for ten minutes.
+  """
   if jax.process_count() == 1:
     return [dict(own)]
   said, missing = store.exchange(

@@ -9,11 +9,13 @@ read from the wire format here, by field number:
   XSpace.planes 1 > XPlane: name 2, event_metadata 4 > value 2 > XEventMetadata:
     name 2 = "program(id)", stats 5 > XStat.bytes_value 6 = HloProto
   HloProto.hlo_module 1 > computations 3 > instructions 2 >
-    HloInstructionProto: name 1, opcode 2, metadata 7 > op_name 2
+    HloInstructionProto: name 1, opcode 2, metadata 7 > op_name 2,
+      called computations 38, by the computations' id 5
 """
 
 import collections
 import dataclasses
+import functools
 import pathlib
 import re
 import warnings
@@ -33,16 +35,49 @@ _WRAPPED = re.compile(r"(\w+)\((.*)\)")
 
 
 @dataclasses.dataclass(frozen=True)
+class Operation:
+  """A run of a compiled program's instruction.
+
+  Attributes:
+    device: XLA's number of the device.
+    scope: its path of named scopes; empty outside of any.
+    opcodes: XLA's name of what it does, `dot` or `fusion`, and of all that is
+      fused into it.
+    start: when it began, in seconds of the recording.
+    end: when it ended.
+  """
+
+  device: int
+  scope: str
+  opcodes: frozenset[str]
+  start: float
+  end: float
+
+
+@dataclasses.dataclass(frozen=True)
 class _Instruction:
   scope: str
-  is_container: bool
+  opcode: str
+  fused: frozenset[str]
+
+  @property
+  def is_container(self) -> bool:
+    return self.opcode in _CONTAINERS
+
+  @property
+  def opcodes(self) -> frozenset[str]:
+    return self.fused | {self.opcode}
 
 
 @dataclasses.dataclass(frozen=True)
 class _Program:
   module: str
   number: int
-  instructions: dict[str, _Instruction]
+  proto: bytes
+
+  @functools.cached_property
+  def instructions(self) -> dict[str, _Instruction]:
+    return _instructions(self.proto)
 
 
 def scope_seconds(folder: pathlib.Path) -> dict[str, float]:
@@ -63,36 +98,71 @@ def scope_seconds(folder: pathlib.Path) -> dict[str, float]:
   Raises:
     FileNotFoundError: there is no trace in the folder.
   """
+  seconds: dict[str, float] = collections.defaultdict(float)
+  for file in _files(folder):
+    for program, ran in _ran(file.read_bytes()):
+      for instruction in program.values():
+        seconds[instruction.scope] += 0.0
+      for one in ran:
+        seconds[one.scope] += one.end - one.start
+  return dict(seconds)
+
+
+def operations(folder: pathlib.Path) -> list[Operation]:
+  """Returns what ran on this process's devices, run by run.
+
+  Loops and conditionals are left out: what runs inside them is there.
+
+  Args:
+    folder: what `trace.profile` was given, with one recording in it.
+
+  Raises:
+    FileNotFoundError: there is no trace in the folder.
+  """
+  return [
+    one
+    for file in _files(folder)
+    for _, ran in _ran(file.read_bytes())
+    for one in ran
+  ]
+
+
+def _files(folder: pathlib.Path) -> list[pathlib.Path]:
   files = sorted(folder.rglob("*.xplane.pb"))
   if not files:
     raise FileNotFoundError(
       f"got no *.xplane.pb under {folder}; expected a folder that"
       " research.telemetry.trace.profile has written"
     )
-  seconds: dict[str, float] = collections.defaultdict(float)
-  for file in files:
-    _add_file(file.read_bytes(), seconds)
-  return dict(seconds)
+  return files
 
 
-def _add_file(space: bytes, seconds: dict[str, float]) -> None:
-  ran = _op_seconds(space)
-  programs = list(_programs(space, {module for module, _ in ran}))
-  for (module, number), ops in ran.items():
-    program = _match(programs, module, number, ops.keys())
-    for instruction in program.values():
-      seconds[instruction.scope] += 0.0
-    for op, spent in ops.items():
-      instruction = program.get(op, _Instruction("", False))
-      if not instruction.is_container:
-        seconds[instruction.scope] += spent
+def _ran(
+  space: bytes,
+) -> Iterator[tuple[dict[str, _Instruction], list[Operation]]]:
+  """Yields each program that ran, and its runs but for containers."""
+  events = _op_events(space)
+  programs = list(_programs(space, {module for module, _ in events}))
+  unknown = _Instruction("", "", frozenset())
+  for (module, number), ran in events.items():
+    names = {op for op, *_ in ran}
+    program = _match(programs, module, number, names)
+    named = [(program.get(op, unknown), d, s, e) for op, d, s, e in ran]
+    yield (
+      program,
+      [
+        Operation(device, one.scope, one.opcodes, start / 1e9, end / 1e9)
+        for one, device, start, end in named
+        if not one.is_container
+      ],
+    )
 
 
-def _op_seconds(space: bytes) -> dict[tuple[str, int], dict[str, float]]:
-  """Returns seconds by instruction, by (module, program id)."""
-  programs: dict[Any, dict[str, float]] = collections.defaultdict(
-    lambda: collections.defaultdict(float)
-  )
+def _op_events(
+  space: bytes,
+) -> dict[tuple[str, int], list[tuple[str, int, float, float]]]:
+  """Returns (instruction, device, start, end in ns), by (module, id)."""
+  programs: dict[Any, list] = collections.defaultdict(list)
   with warnings.catch_warnings():
     # From Python 3.12 on, jaxlib's reader makes its types with a warning, and
     # aborts the process where warnings are errors.
@@ -101,7 +171,10 @@ def _op_seconds(space: bytes) -> dict[tuple[str, int], dict[str, float]]:
       stats: dict[Any, Any] = dict(event.stats)
       if "hlo_op" in stats:
         key = (stats["hlo_module"], stats.get("program_id", -1))
-        programs[key][stats["hlo_op"]] += event.duration_ns / 1e9
+        device, start = stats.get("device_ordinal", 0), event.start_ns
+        programs[key].append(
+          (stats["hlo_op"], device, start, start + event.duration_ns)
+        )
   return programs
 
 
@@ -120,43 +193,45 @@ def _match(
   that compiled it, the stored program carries a new one. So its name and its
   instructions must fit, and the id only decides between several that do.
   """
-  fits = [
-    program
-    for program in programs
-    if program.module == module and ops <= program.instructions.keys()
-  ]
-  fits.sort(key=lambda program: program.number != number)
-  return fits[0].instructions if fits else {}
+  named = [program for program in programs if program.module == module]
+  for program in sorted(named, key=lambda program: program.number != number):
+    if ops <= program.instructions.keys():
+      return program.instructions
+  return {}
 
 
 def _programs(space: bytes, modules: Set[str]) -> Iterator[_Program]:
   """Yields programs of these names; a trace holds all of its process."""
-  for plane in _values(space, 1):
-    for entry in _values(plane, 4):
-      for event in _values(entry, 2):
-        name = b"".join(_values(event, 2)).decode()
+  for plane in _fields(space)[1]:
+    for entry in _fields(plane)[4]:
+      for event in map(_fields, _fields(entry)[2]):
+        name = b"".join(event[2]).decode()
         match = re.fullmatch(r"(.*)\((\d+)\)", name)
         if match is None or match[1] not in modules:
           continue
-        for proto in (b for s in _values(event, 5) for b in _values(s, 6)):
-          yield _Program(match[1], int(match[2]), _instructions(proto))
+        for proto in (b for stat in event[5] for b in _fields(stat)[6]):
+          yield _Program(match[1], int(match[2]), proto)
 
 
 def _instructions(hlo_proto: bytes) -> dict[str, _Instruction]:
-  instructions = {}
-  for module in _values(hlo_proto, 1):
-    for computation in _values(module, 3):
-      for instruction in _values(computation, 2):
-        name, opcode = (
-          b"".join(_values(instruction, field)).decode() for field in (1, 2)
-        )
-        op_names = (
-          n.decode() for m in _values(instruction, 7) for n in _values(m, 2)
-        )
-        instructions[name] = _Instruction(
-          _scope(next(op_names, "")), opcode in _CONTAINERS
-        )
-  return instructions
+  opcodes: dict[int, set[str]] = {}  # of each computation
+  found = []
+  for module in map(_fields, _fields(hlo_proto)[1]):
+    for computation in map(_fields, module[3]):
+      inside = opcodes.setdefault(computation[5][0], set())
+      for instruction in map(_fields, computation[2]):
+        name, opcode = (b"".join(instruction[i]).decode() for i in (1, 2))
+        op_names = [n for m in instruction[7] for n in _fields(m)[2]]
+        scope = _scope(op_names[0].decode() if op_names else "")
+        inside.add(opcode)
+        called = _numbers(instruction[38]) if opcode == "fusion" else []
+        found.append((name, opcode, scope, called))
+  return {
+    name: _Instruction(
+      scope, opcode, frozenset().union(*(opcodes[one] for one in called))
+    )
+    for name, opcode, scope, called in found
+  }
 
 
 def _scope(op_name: str) -> str:
@@ -178,21 +253,37 @@ def _scope(op_name: str) -> str:
   return "/".join(path)
 
 
-def _values(message: bytes, field: int) -> Iterator[bytes]:
-  """Yields the length-delimited values of one field of a protobuf message."""
+def _numbers(values: Sequence[bytes | int]) -> list[int]:
+  """Returns the integers of a field, packed or not."""
+  numbers = []
+  for value in values:
+    if isinstance(value, int):
+      numbers.append(value)
+      continue
+    at = 0
+    while at < len(value):
+      number, at = _varint(value, at)
+      numbers.append(number)
+  return numbers
+
+
+def _fields(message: bytes) -> dict[int, list[Any]]:
+  """Returns a protobuf message's values by field: integers, or bytes."""
+  fields = collections.defaultdict(list)
   at = 0
   while at < len(message):
     key, at = _varint(message, at)
     wire_type = key & 7
     if wire_type == 0:
-      _, at = _varint(message, at)
+      number, at = _varint(message, at)
+      fields[key >> 3].append(number)
     elif wire_type == 2:
       size, at = _varint(message, at)
-      if key >> 3 == field:
-        yield message[at : at + size]
+      fields[key >> 3].append(message[at : at + size])
       at += size
     else:  # fixed: 1 is eight bytes, 5 is four
       at += 8 if wire_type == 1 else 4
+  return fields
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:

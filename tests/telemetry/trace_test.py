@@ -86,6 +86,25 @@ def test_named_scopes_are_found_with_their_time(tmp_path: pathlib.Path):
   assert not any("jvp" in scope or "while" in scope for scope in seconds)
 
 
+def test_operations_say_when_and_what_ran(tmp_path: pathlib.Path):
+  x = jnp.ones((64, 64))
+  _step(x).block_until_ready()
+  with trace.profile(tmp_path):
+    with trace.span("all"):
+      _step(x).block_until_ready()
+  ran = xplane.operations(tmp_path)
+  assert len({one.device for one in ran}) == 1
+  assert all(one.start <= one.end for one in ran)
+  assert not any("while" in one.opcodes for one in ran)
+  products = [one for one in ran if "dot" in one.opcodes]
+  # Forward one and three, backward two and three times two at the least.
+  assert len(products) >= 8
+  assert {"layer_0/attention", "mlp"} <= {one.scope for one in products}
+  seconds = xplane.scope_seconds(tmp_path)["mlp"]
+  mlp = [one.end - one.start for one in ran if one.scope == "mlp"]
+  assert sum(mlp) == pytest.approx(seconds)
+
+
 def test_scopes_of_a_program_from_the_compilation_cache(tmp_path: pathlib.Path):
   # Its events name it by an id that no stored program has.
   script = f"""

@@ -8,7 +8,7 @@ Expected: 2 minutes, 3 GB on 2 cores
 Paper's value: NVRAR 1.9 to 3.6 times faster than NCCL, 128 KB to 2 MB
 """
 
-from experiments.multinode_inference import config
+from experiments.multinode_inference import config, engine_config
 
 
 def get_config(arg: str = "") -> config.Config:
@@ -22,4 +22,18 @@ def get_config(arg: str = "") -> config.Config:
       algorithms=config.MAIN,
     ),
     accuracy=config.Accuracy(draws=2),
+    engine=(
+      engine_config.Job(
+        name="a random decoder of width 2048",
+        network="2x1,alpha=1ms,bw=1Gb",
+        width=2048,
+        reading="32+1",
+        drawing="16+8",
+        cases=(
+          *("tp:nvrar", "tp:recursive_doubling", "tp:ring"),
+          "hybrid:recursive_doubling",
+        ),
+        iters=10,
+      ),
+    ),
   )

@@ -6,9 +6,13 @@ import numpy as np
 
 from collectives import algorithms
 from experiments import emulated_links
-from experiments.multinode_inference import accuracy, collectives_analysis
+from experiments.multinode_inference import (
+  accuracy,
+  collectives_analysis,
+  engine_config,
+)
 from experiments.multinode_inference import config as config_lib
-from experiments.tools import timed_collectives
+from experiments.tools import step_split, timed_collectives
 
 K = 1024
 SIZES = (8 * K, 128 * K, 256 * K, 512 * K, 1024 * K, 2048 * K)
@@ -96,3 +100,47 @@ def findings(
   return collectives_analysis.analyse(
     settings, networks, reason, rounding(lambda name: 0.01)
   )
+
+
+def job(**fields) -> engine_config.Job:
+  """Returns an engine's job with every kind of case."""
+  return engine_config.Job(name="a model", **fields)
+
+
+def answers(
+  one: engine_config.Job,
+  seconds: Callable[[str, str], float],
+  *,
+  share: float = 0.6,
+  different: int = 0,
+  **fields,
+) -> dict:
+  """Returns what `time_inference` would write.
+
+  Args:
+    one: the job.
+    seconds: of a batch, by kind of work and case.
+    share: of a batch's time that goes to all-reduces.
+    different: tokens of each case.
+    **fields: of every row.
+  """
+  rows, cases = [], []
+  for kind, work in one.works.items():
+    for name in one.cases:
+      wall = seconds(kind, name)
+      times = wall * (1 + 0.01 * np.linspace(-1, 1, one.iters))
+      rows.append(row(name, 4 * one.batch * one.width, times, **fields))
+      split = dict.fromkeys(step_split.GROUPS, 0.0)
+      split |= {"all_reduce": share * wall, "idle": (1 - share) * wall}
+      cases.append(
+        {
+          "name": name,
+          "work": str(work),
+          "steps": work.tokens,
+          "drawn": one.batch * work.tokens,
+          "different": different,
+          "profiled": wall,
+          "split": split,
+        }
+      )
+  return {"rows": rows, "cases": cases}
