@@ -42,6 +42,8 @@ def _batches(slug: str, kinds: Sequence[Measured], context) -> None:
   fig.legend(
     *axes[0][0].get_legend_handles_labels(),
     ncols=6,
+    fontsize=8,
+    columnspacing=1,
     loc="lower center",
     bbox_to_anchor=(0.5, 1.0),
   )

@@ -1,4 +1,4 @@
-"""Which all-reduce is fastest between nodes, and which is most accurate?
+"""Which all-reduce is fastest between nodes, and what does an engine gain?
 
   python -m experiments.multinode_inference.main \
     --config=experiments/multinode_inference/configs/laptop.py \

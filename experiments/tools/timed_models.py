@@ -46,7 +46,7 @@ def wide(layers: int, width: int) -> checkpoints.Model:
     num_heads=_HEADS,
     num_kv_heads=_HEADS,
     head_dim=min(64, width // _HEADS),
-    mlp_dim=min(2048, 4 * width),
+    mlp_dim=min(1024, 4 * width),
     context_length=_CONTEXT,
   )
   graphdef, state = decoder.abstract(config)

@@ -5,9 +5,6 @@ Command: python -m experiments.multinode_inference.main \
   --config=experiments/multinode_inference/configs/smoke.py --workdir=out/smoke
 Expected: 20 seconds, 1.5 GB on 2 cores
 Paper's value: NVRAR 1.9 to 3.6 times faster than NCCL, 128 KB to 2 MB
-
-`smoke.py:engine` also lets two processes of an engine answer a batch, which
-takes as long again: each of them compiles for several seconds.
 """
 
 from experiments.multinode_inference import (
@@ -32,7 +29,12 @@ _ENGINE = engine_config.Job(
 
 
 def get_config(arg: str = "") -> config.Config:
-  """Returns the smoke settings, with `engine` those of the engine too."""
+  """Returns the smoke settings.
+
+  Args:
+    arg: `engine` lets two processes of an engine answer a batch, too, which
+      takes as long again: each of them compiles for several seconds.
+  """
   return config.Config(
     size="smoke",
     headline=config.Links(

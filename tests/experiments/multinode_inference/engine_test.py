@@ -117,9 +117,12 @@ def test_what_a_neighbour_disturbed_is_not_judged(study):
 
 
 def test_little_time_in_all_reduces_refutes(study):
-  jobs = (made_up.job(),)
-  claims = _judged(jobs, study(jobs, share=0.49))
-  assert claims["engine-decode-in-all-reduces"].holds is False
+  jobs = made_up.job(), made_up.job(batch=64)
+  share = lambda job: 0.49 if job.batch == 64 else 0.9
+  claim = _judged(jobs, study(jobs, share=share))[
+    "engine-decode-in-all-reduces"
+  ]
+  assert (claim.holds, claim.measured) == (False, pytest.approx(0.49))
 
 
 def test_one_other_token_refutes(study):

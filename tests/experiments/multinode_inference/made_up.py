@@ -111,7 +111,7 @@ def answers(
   one: engine_config.Job,
   seconds: Callable[[str, str], float],
   *,
-  share: float = 0.6,
+  share: Callable[[engine_config.Job], float] = lambda _: 0.6,
   different: int = 0,
   **fields,
 ) -> dict:
@@ -131,7 +131,8 @@ def answers(
       times = wall * (1 + 0.01 * np.linspace(-1, 1, one.iters))
       rows.append(row(name, 4 * one.batch * one.width, times, **fields))
       split = dict.fromkeys(step_split.GROUPS, 0.0)
-      split |= {"all_reduce": share * wall, "idle": (1 - share) * wall}
+      part = share(one) * wall
+      split |= {"all_reduce": part, "idle": wall - part}
       cases.append(
         {
           "name": name,
