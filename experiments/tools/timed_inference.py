@@ -21,6 +21,9 @@ from research.transformer import checkpoints
 _PAGE = 64
 _BLOCK = 16
 _MOST_MICRO_BATCHES = 4
+_RECORDED = "recorded batch"
+
+Answered = tuple[np.ndarray, int]  # tokens, and steps of the engine
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,7 +72,9 @@ class Bench(timed_collectives.Bench):
       for name, engine in engines.items()
     }
     own, free = self._times(calls, requests)
-    recorded = {name: _record(call, requests) for name, call in calls.items()}
+    recorded = {
+      name: self._record(call, requests) for name, call in calls.items()
+    }
     said = timed_collectives.exchange(
       {name: (own[name], *recorded[name][2:]) for name in calls}
     )
@@ -93,6 +98,21 @@ class Bench(timed_collectives.Bench):
         )
       )
     return rows, cases
+
+  def _record(
+    self, call: Callable[[list[Request]], Answered], requests: list[Request]
+  ) -> tuple[np.ndarray, int, float, list[dict[str, float]]]:
+    """Returns also the seconds of a recorded batch, and where they went."""
+    with tempfile.TemporaryDirectory() as name:
+      folder = pathlib.Path(name)
+      with trace.profile(folder):
+        self._meet()
+        began = time.perf_counter()
+        with trace.span(_RECORDED):
+          tokens, steps = call(requests)
+        wall = time.perf_counter() - began
+      ran = xplane.operations(folder, within=_RECORDED)
+    return tokens, steps, wall, step_split.split(ran, wall)
 
   def _engine(self, case: str) -> engine_lib.Engine:
     longest = max(work.prompt + work.tokens for work in self.works)
@@ -124,24 +144,8 @@ class Bench(timed_collectives.Bench):
     ]
 
 
-def _answer(
-  engine: engine_lib.Engine, requests: list[Request]
-) -> tuple[np.ndarray, int]:
+def _answer(engine: engine_lib.Engine, requests: list[Request]) -> Answered:
   """Answers a batch; returns its tokens and the steps that it took."""
   before = engine.steps
   answers = engine.generate(requests)
   return np.array([one.tokens for one in answers]), engine.steps - before
-
-
-def _record(
-  call: Callable[[list[Request]], tuple[np.ndarray, int]],
-  requests: list[Request],
-) -> tuple[np.ndarray, int, float, list[dict[str, float]]]:
-  """Returns also the seconds of a recorded batch, and where they went."""
-  with tempfile.TemporaryDirectory() as folder:
-    with trace.profile(pathlib.Path(folder)):
-      began = time.perf_counter()
-      tokens, steps = call(requests)
-      wall = time.perf_counter() - began
-    ran = xplane.operations(pathlib.Path(folder))
-  return tokens, steps, wall, step_split.split(ran, wall)

@@ -108,22 +108,30 @@ def scope_seconds(folder: pathlib.Path) -> dict[str, float]:
   return dict(seconds)
 
 
-def operations(folder: pathlib.Path) -> list[Operation]:
-  """Returns what ran on this process's devices, run by run.
+def operations(folder: pathlib.Path, *, within: str) -> list[Operation]:
+  """Returns what began on this process's devices within a span, run by run.
 
   Loops and conditionals are left out: what runs inside them is there.
 
   Args:
     folder: what `trace.profile` was given, with one recording in it.
+    within: name of a `trace.span` that was opened once.
 
   Raises:
     FileNotFoundError: there is no trace in the folder.
+    ValueError: there is no such span in it, or more than one.
   """
+  [file] = _files(folder)
+  space = file.read_bytes()
+  spans = [event for event in _events(space) if event.name == within]
+  if len(spans) != 1:
+    raise ValueError(
+      f"got {len(spans)} spans {within!r} in {file}, expected one"
+    )
+  start = spans[0].start_ns / 1e9
+  end = start + spans[0].duration_ns / 1e9
   return [
-    one
-    for file in _files(folder)
-    for _, ran in _ran(file.read_bytes())
-    for one in ran
+    one for _, ran in _ran(space) for one in ran if start <= one.start <= end
   ]
 
 
@@ -163,25 +171,26 @@ def _op_events(
 ) -> dict[tuple[str, int], list[tuple[str, int, float, float]]]:
   """Returns (instruction, device, start, end in ns), by (module, id)."""
   programs: dict[Any, list] = collections.defaultdict(list)
+  for event in _events(space):
+    stats: dict[Any, Any] = dict(event.stats)
+    if "hlo_op" in stats:
+      key = (stats["hlo_module"], stats.get("program_id", -1))
+      device, start = stats.get("device_ordinal", 0), event.start_ns
+      programs[key].append(
+        (stats["hlo_op"], device, start, start + event.duration_ns)
+      )
+  return programs
+
+
+def _events(space: bytes) -> list[Any]:
   with warnings.catch_warnings():
     # From Python 3.12 on, jaxlib's reader makes its types with a warning, and
     # aborts the process where warnings are errors.
     warnings.simplefilter("ignore", DeprecationWarning)
-    for event in _events(space):
-      stats: dict[Any, Any] = dict(event.stats)
-      if "hlo_op" in stats:
-        key = (stats["hlo_module"], stats.get("program_id", -1))
-        device, start = stats.get("device_ordinal", 0), event.start_ns
-        programs[key].append(
-          (stats["hlo_op"], device, start, start + event.duration_ns)
-        )
-  return programs
-
-
-def _events(space: bytes) -> Iterator[Any]:
-  for plane in jax.profiler.ProfileData.from_serialized_xspace(space).planes:
-    for line in plane.lines:
-      yield from line.events
+    data = jax.profiler.ProfileData.from_serialized_xspace(space)
+    return [
+      e for plane in data.planes for line in plane.lines for e in line.events
+    ]
 
 
 def _match(
