@@ -23,6 +23,7 @@ import jax
 SPANS_FILE = "spans.perfetto.json.gz"
 
 _Args = Mapping[str, float | int | str]
+_Event = dict[str, object]
 
 _recording: "_Recording | None" = None
 
@@ -83,7 +84,7 @@ class _Recording:
 
   def __init__(self) -> None:
     self._events: list[tuple[str, str, int, int, _Args]] = []
-    self._lives: list[dict[str, object]] = []
+    self._lives: list[_Event] = []
     self._threads: dict[int, str] = {}
     # Wall-clock origin, as in XLA's trace, but steps that never run backwards.
     self._origin_ns = time.time_ns() - time.perf_counter_ns()
@@ -101,7 +102,7 @@ class _Recording:
     for name, *ends in phases:
       for mark, at_s in zip("be", ends, strict=True):
         at_us = (self._origin_ns + at_s * 1e9) / 1e3
-        event = {"ph": mark, "name": name, "ts": at_us, **shared}
+        event: _Event = {"ph": mark, "name": name, "ts": at_us, **shared}
         self._lives.append(event)
 
   def write(self, path: pathlib.Path) -> None:
