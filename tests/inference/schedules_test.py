@@ -243,6 +243,15 @@ def test_running_out_of_pages_takes_those_of_the_youngest(hash_engine):
   assert ends == sorted(ends)
 
 
+def test_a_narrowed_sequence_waits_for_its_token(hash_engine):
+  """Which tokens may come next depends on it."""
+  for guides, ahead in (((), True), ((hash_device.Climber,), False)):
+    engine = hash_engine()
+    engine.add(Request([1, 2], max_tokens=5, guides=guides))
+    assert engine.scheduler.schedule()
+    assert bool(engine.scheduler.schedule()) == ahead
+
+
 def test_what_was_read_of_a_prompt_is_shared_before_its_end(hash_engine):
   engine = hash_engine()
   prompt = list(range(16)) * 2

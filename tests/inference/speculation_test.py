@@ -130,6 +130,33 @@ def test_a_guess_ends_where_the_context_does(make_engine, prompts):
   assert engine.scheduler.limit == 96
 
 
+class _Knowing:
+  """Guesses what the device of hashes will draw."""
+
+  def propose(self, prefixes, most):
+    return [hash_device.answer(prefix.tokens, most) for prefix in prefixes]
+
+
+def test_guesses_end_where_the_context_does_after_tokens_from_outside(
+  hash_engine,
+):
+  """Then the context is full before the request has all that it asked for."""
+  engine = hash_engine(num_pages=40, drafter=_Knowing())
+  number = engine.add(Request([1] * 80, max_tokens=12))
+  sequence = engine._live[number]
+  while not sequence.drawn:
+    engine.step()
+  engine.inject(number, [2] * 9)
+  events = []
+  while engine.has_work:
+    events += engine.step()
+    invariants.check(engine)
+  completion = events[-1].completion
+  assert completion.error is None
+  assert completion.prompt_tokens + len(completion.tokens) == 96
+  assert len(completion.tokens) < 12
+
+
 def test_an_answer_ends_inside_a_right_guess(make_engine, prompts, alone):
   tokens = alone(prompts[3])
   stop = next(t for i, t in enumerate(tokens) if i > 1 and t not in tokens[:i])

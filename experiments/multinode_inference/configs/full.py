@@ -3,7 +3,7 @@
 Paper: Multi-node LLM inference, arXiv 2511.09557
 Command: python -m experiments.multinode_inference.main \
   --config=experiments/multinode_inference/configs/full.py --workdir=out/full
-Expected: 2 hours, 12 GB on 2 cores
+Expected: 16 minutes, 3 GB on 2 cores; the engine comes on top, not timed yet
 Paper's value: NVRAR 1.9 to 3.6 times faster than NCCL, 128 KB to 2 MB
 """
 
