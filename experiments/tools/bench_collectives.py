@@ -114,8 +114,18 @@ def report(bench: timed_collectives.Bench, *, first: bool) -> None:
     rows.append(row)
     if first:
       print(line(row), flush=True)
-  if first and _JSON.value:
-    text = json.dumps([row.to_json() for row in rows], indent=2)
+  if first:
+    keep([row.to_json() for row in rows])
+
+
+def keep(found: Any) -> None:
+  """Writes what was found to the file of `--json`, if there is one.
+
+  Args:
+    found: whatever JSON holds.
+  """
+  if _JSON.value:
+    text = json.dumps(found, indent=2)
     pathlib.Path(_JSON.value).write_text(text + "\n")
 
 

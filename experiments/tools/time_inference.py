@@ -13,7 +13,6 @@ within one run only.
 """
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Sequence
 
@@ -83,13 +82,12 @@ def main(argv: Sequence[str]) -> None:
       f"{case.work:8} {case.name:24} {row.median_us / 1e3:9.1f}"
       f" {row.min_us / 1e3:9.1f} {case.steps:4} {shares}"
     )
-  if flags.FLAGS.json:
-    found = {
+  bench_collectives.keep(
+    {
       "rows": [row.to_json() for row in rows],
       "cases": [dataclasses.asdict(case) for case in cases],
     }
-    text = json.dumps(found, indent=2)
-    pathlib.Path(flags.FLAGS.json).write_text(text + "\n")
+  )
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ average, and what leaves a node. Times are to be compared within one run only.
 """
 
 import dataclasses
-import json
-import pathlib
 from collections.abc import Sequence
 
 from absl import flags
@@ -66,13 +64,12 @@ def main(argv: Sequence[str]) -> None:
       f"{case.name:24} {row.median_us / 1e3:9.1f} {row.min_us / 1e3:9.1f}"
       f" {case.rank_bytes:12.0f} {case.port_bytes:12.0f}"
     )
-  if flags.FLAGS.json:
-    found = {
+  bench_collectives.keep(
+    {
       "rows": [row.to_json() for row in rows],
       "cases": [dataclasses.asdict(case) for case in cases],
     }
-    text = json.dumps(found, indent=2)
-    pathlib.Path(flags.FLAGS.json).write_text(text + "\n")
+  )
 
 
 def model(layers: int, width: int, tokens: int) -> config_lib.DecoderConfig:

@@ -295,8 +295,9 @@ class Engine:
     except Exception as error:  # it only makes things faster
       logging.warning("no drafts: %s: %s", type(error).__name__, error)
       return
+    known = lambda token: 0 <= token < self._vocab
     for sequence, drafts in zip(ready, found, strict=False):
-      sequence.drafts = tuple(drafts[:most])
+      sequence.drafts = tuple(itertools.takewhile(known, drafts[:most]))
 
   def _dispatch(self, plan: scheduler.Plan) -> _Pending:
     length = 1 + max((len(work.drafts) for work in plan.decodes), default=0)

@@ -189,7 +189,7 @@ class Scheduler:
     sequence.scheduled += right
     sequence.confirmed = work.end + right
     sequence.in_flight -= work.draws
-    sequence.drafts = ()
+    guessed, sequence.drafts = sequence.drafts, ()
     finish, error = None, None
     for token, logprob in zip(tokens, logprobs, strict=True):
       try:
@@ -203,7 +203,7 @@ class Scheduler:
       self.memory.publish(sequence)
     if finish is not None:
       return self.finish(sequence, finish, error)
-    if work.drafts:
+    if guessed:  # pages were taken for all, the work may have kept none
       self.memory.trim(sequence, sequence.total)
     return None
 

@@ -1,5 +1,6 @@
 """What `bench serve` times is what was asked for, and its sums are right."""
 
+import dataclasses
 import itertools
 import json
 from typing import Any
@@ -18,24 +19,15 @@ from research.data import artifacts
 from research.inference import engine as engine_lib
 from research.inference.request import Timing
 from research.telemetry import peer
-from research.transformer import config as config_lib
 from research.transformer.checkpoints import model
+from tests import tiny as tiny_lib
 
 _TRACE = [Item([1, 2, 3], 4), Item([5] * 20, 1), Item([7], 9), Item([8, 9], 2)]
 
 
 @pytest.fixture(scope="module")
 def tiny():
-  config = config_lib.DecoderConfig(
-    vocab_size=256,
-    embed_dim=32,
-    num_layers=2,
-    num_heads=4,
-    num_kv_heads=2,
-    head_dim=8,
-    mlp_dim=64,
-    context_length=256,
-  )
+  config = dataclasses.replace(tiny_lib.CONFIG, context_length=256)
   return model.initialise(config, seed=0)
 
 

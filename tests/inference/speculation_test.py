@@ -81,7 +81,7 @@ def _same(found, expected) -> None:
 
 
 @pytest.mark.parametrize(
-  "guesses", [(), (0,), (5, 6, 7), (7,) * 40, (-1, 999, 2**31 - 1)]
+  "guesses", [(), (0,), (5, 6, 7), (7,) * 40, (-1, 3), (4, 999), (2**40,)]
 )
 def test_trap_04_wrong_guesses_change_nothing(
   make_engine, requests, expected, guesses
@@ -135,6 +135,79 @@ class _Knowing:
 
   def propose(self, prefixes, most):
     return [hash_device.answer(prefix.tokens, most) for prefix in prefixes]
+
+
+class _Climbing:
+  """Guesses what it will draw behind two tokens of a prompt, climbing."""
+
+  def propose(self, prefixes, most):
+    climb = hash_device.Climber.allowed
+    said = [
+      hash_device.answer(p.tokens[:2], len(p.tokens) - 2 + most, allowed=climb)
+      for p in prefixes
+    ]
+    return [
+      one[len(p.tokens) - 2 :] for p, one in zip(prefixes, said, strict=True)
+    ]
+
+
+def test_pages_of_guesses_that_a_guide_refuses_go_back(hash_engine):
+  """Two tokens and three guesses would be a second page."""
+
+  class Once:
+    def __init__(self):
+      self.guesses = [0, 0, 0]
+
+    def propose(self, prefixes, most):
+      found, self.guesses = self.guesses[:most], []
+      return [found for _ in prefixes]
+
+  class Ones(hash_device.Climber):
+    @staticmethod
+    def allowed(drawn) -> int:
+      return 0b10
+
+  engine = hash_engine(drafter=Once())
+  number = engine.add(Request([1], max_tokens=6, guides=(Ones,)))
+  sequence, held = engine._live[number], []
+  while engine.has_work:
+    engine.step()
+    invariants.check(engine)
+    held.append(len(sequence.pages))
+  assert held[:3] == [1, 2, 1]
+  assert sequence.drawn == [1] * 6
+
+
+def test_guesses_are_cut_when_more_rows_join(hash_engine):
+  """Three rows have room for one guess each, one alone for three."""
+  engine = hash_engine(drafter=_Climbing())
+  first = Request([1, 2], max_tokens=9, guides=(hash_device.Climber,))
+  numbers = [engine.add(first)]
+  while not engine._live[0].drawn:
+    engine.step()
+  late = [Request([token], max_tokens=3) for token in (5, 6)]
+  numbers += [engine.add(request) for request in late]
+  done = {}
+  while engine.has_work:
+    for event in engine.step():
+      if event.completion is not None:
+        done[event.number] = event.completion
+    invariants.check(engine)
+  allowed = {"allowed": hash_device.Climber.allowed}
+  wanted = [hash_device.answer([1, 2], 9, **allowed)]
+  wanted += [hash_device.answer(request.prompt, 3) for request in late]
+  assert [list(done[number].tokens) for number in numbers] == wanted
+  assert engine.accepted > 3
+
+
+def test_a_sequence_waits_for_its_guesses(hash_engine):
+  """How many tokens it has then depends on them."""
+  engine = hash_engine(drafter=_Knowing())
+  engine.add(Request([1], max_tokens=9))
+  while not engine.drafted:
+    engine.step()
+  assert engine._pending.plan.decodes[0].drafts
+  assert not engine.scheduler.schedule()
 
 
 def test_guesses_end_where_the_context_does_after_tokens_from_outside(

@@ -1,13 +1,12 @@
 """Decode attention in torch (CPU, float32) behind JSON lines.
 
-Run by the Python of `.venv-peers`; imports nothing of this codebase. One
+Run by the Python of `.venv-peers`; imports nothing of ours but `peer_loop`. One
 request a line on standard input, one answer a line on standard output.
 """
 
-import json
-import sys
 import time
 
+import peer_loop
 import torch
 
 
@@ -45,16 +44,6 @@ class Worker:
     return {"seconds": seconds, "out": out.flatten()[:4].tolist()}
 
 
-def main() -> None:
-  """Serves requests until standard input ends."""
-  worker = Worker()
-  with torch.inference_mode():
-    for line in sys.stdin:
-      request, start = json.loads(line), time.perf_counter()
-      answer = getattr(worker, request.pop("op"))(**request)
-      answer = {"seconds": time.perf_counter() - start} | answer
-      print(json.dumps(answer), flush=True)
-
-
 if __name__ == "__main__":
-  main()
+  with torch.inference_mode():
+    peer_loop.serve(Worker())

@@ -1,18 +1,17 @@
 """llama.cpp (llama-cpp-python, CPU) behind JSON lines.
 
-Run by the Python of `.venv-peers`; imports nothing of this codebase. One
+Run by the Python of `.venv-peers`; imports nothing of ours but `peer_loop`. One
 request a line on standard input, one answer a line on standard output.
 """
 
 import collections
 import ctypes
 import dataclasses
-import json
-import sys
 import time
 
 import llama_cpp
 import numpy as np
+import peer_loop
 
 
 @dataclasses.dataclass
@@ -20,7 +19,7 @@ class Sequence:
   """A request being served, in a row of the cache."""
 
   row: int
-  todo: list[int]  # tokens to read before it draws
+  unread: list[int]  # tokens to read before it draws
   count: int  # tokens to draw
   arrived: float
   position: int = 0
@@ -144,19 +143,19 @@ class Worker:
     """Decodes once, and returns the sequences that ended."""
     entries: list[tuple[int, int, int, bool]] = []
     drawing = []
-    for one in sorted(running, key=lambda one: len(one.todo) > 1):
-      piece = one.todo[: self.batch - len(entries)]
-      del one.todo[: len(piece)]
+    for one in sorted(running, key=lambda one: len(one.unread) > 1):
+      piece = one.unread[: self.batch - len(entries)]
+      del one.unread[: len(piece)]
       for token in piece:
         entries.append((token, one.position, one.row, False))
         one.position += 1
-      if piece and not one.todo:
+      if piece and not one.unread:
         entries[-1] = (*entries[-1][:3], True)
         drawing.append((one, len(entries) - 1))
     self._decode(entries)
     for one, index in drawing:
-      one.todo = [int(self._logits(index).argmax())]
-      one.drawn += one.todo
+      one.unread = [int(self._logits(index).argmax())]
+      one.drawn += one.unread
       one.times.append(time.perf_counter())
     ended = [one for one, _ in drawing if len(one.times) == one.count]
     for one in ended:
@@ -185,15 +184,5 @@ class Worker:
       raise RuntimeError(f"llama_decode returned {code}")
 
 
-def main() -> None:
-  """Serves requests until standard input ends."""
-  worker = Worker()
-  for line in sys.stdin:
-    request, start = json.loads(line), time.perf_counter()
-    answer = getattr(worker, request.pop("op"))(**request)
-    answer = {"seconds": time.perf_counter() - start} | answer
-    print(json.dumps(answer), flush=True)
-
-
 if __name__ == "__main__":
-  main()
+  peer_loop.serve(Worker())

@@ -1,6 +1,6 @@
 """OpenVINO GenAI (CPU) behind JSON lines.
 
-Run by the Python of `.venv-peers`; imports nothing of this codebase. One
+Run by the Python of `.venv-peers`; imports nothing of ours but `peer_loop`. One
 request a line on standard input, one answer a line on standard output. It is
 timed, and not compared by what it says: its import of 4-bit GGUF files differs
 from llama.cpp's and this codebase's own.
@@ -8,13 +8,12 @@ from llama.cpp's and this codebase's own.
 
 import collections
 import itertools
-import json
-import sys
 import time
 
 import numpy as np
 import openvino
 import openvino_genai
+import peer_loop
 
 _BLOCK, _BATCH = 32, 1024  # tokens in a block of its cache, in a step
 
@@ -101,15 +100,5 @@ def _read(handle) -> list[int]:
   return found
 
 
-def main() -> None:
-  """Serves requests until standard input ends."""
-  worker = Worker()
-  for line in sys.stdin:
-    request, start = json.loads(line), time.perf_counter()
-    answer = getattr(worker, request.pop("op"))(**request)
-    answer = {"seconds": time.perf_counter() - start} | answer
-    print(json.dumps(answer), flush=True)
-
-
 if __name__ == "__main__":
-  main()
+  peer_loop.serve(Worker())
