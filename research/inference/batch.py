@@ -64,6 +64,7 @@ class Batch(NamedTuple):
     given: tokens of each decoding row, `[rows, length]`; where the first one is
       -1, the one that the device drew last for its slot.
     positions: of each row's first token, `[rows]`.
+    fresh: whether it is the first drawn one of its sequence, `[rows]`.
     pieces: tokens of each block, `[blocks, block]`.
     starts: position of each block's first token, `[blocks]`.
     table: page number of each row's and then each block's i-th page,
@@ -79,6 +80,7 @@ class Batch(NamedTuple):
 
   given: sampling.HostArray
   positions: sampling.HostArray
+  fresh: sampling.HostArray
   pieces: sampling.HostArray
   starts: sampling.HostArray
   table: sampling.HostArray
@@ -107,6 +109,7 @@ def empty(shape: Shape, sizes: Sizes) -> Batch:
   return Batch(
     given=np.zeros((rows, length), np.int32),
     positions=np.zeros(rows, np.int32),
+    fresh=np.zeros(rows, bool),
     pieces=np.zeros((blocks, sizes.block), np.int32),
     starts=np.zeros(blocks, np.int32),
     table=np.full((places, sizes.pages), sizes.num_pages, np.int32),
@@ -144,6 +147,7 @@ def pack(plan: Plan, shape: Shape, sizes: Sizes) -> Batch:
     batch.given[row, 0] = tokens[work.start] if known else -1
     batch.given[row, 1 : 1 + len(work.drafts)] = work.drafts
     batch.positions[row] = work.start
+    batch.fresh[row] = work.start == work.sequence.first_drawn
     _fill_table(batch, row, work)
     _fill_draw(batch, row, next(draws), work)
   block = 0

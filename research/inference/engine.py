@@ -130,12 +130,19 @@ class Engine:
     drafter: speculation.Drafter | None = None,
     clock: Callable[[], float] = time.perf_counter,
   ):
-    settings = settings or Settings()
+    settings, layout = settings or Settings(), layout or parallel.Alone()
+    if drafter is not None and not layout.exact:
+      raise RequestError(
+        "drafter: got one, expected none: attention is inexact"
+      )
     self._vocab, self._eos = model.config.vocab_size, frozenset(eos_ids)
     self._clock, self._numbers = clock, itertools.count()
     self._drafter = drafter
     pages = memory.Memory(
-      settings.num_pages, settings.page_size, share=settings.prefix_cache
+      settings.num_pages,
+      settings.page_size,
+      share=settings.prefix_cache,
+      exact=layout.exact,
     )
     self.scheduler = scheduler.Scheduler(
       pages,
@@ -144,6 +151,7 @@ class Engine:
       block=settings.block,
       context=model.config.context_length,
       clock=clock,
+      exact=layout.exact,
     )
     sizes = batch_lib.Sizes(
       block=settings.block,
@@ -157,7 +165,7 @@ class Engine:
       sizes,
       settings.page_size,
       settings.shapes(verify=drafter is not None),
-      layout or parallel.Alone(),
+      layout,
     )
     self.steps = self.drafted = self.accepted = 0
     self._live: dict[int, request_lib.Sequence] = {}

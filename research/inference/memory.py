@@ -13,15 +13,19 @@ class Memory:
     num_pages: pages of the pool.
     page_size: tokens a page holds.
     share: keep finished pages for prompts that begin alike.
+    exact: drawn tokens leave the keys that a prompt's would leave; if not,
+      only what stands before them is shared.
 
   Attributes:
     allocator: who holds which page.
     cache: finished pages by their tokens.
   """
 
-  def __init__(self, num_pages: int, page_size: int, *, share: bool):
+  def __init__(
+    self, num_pages: int, page_size: int, *, share: bool, exact: bool
+  ):
     self.num_pages, self.page_size = num_pages, page_size
-    self._share = share
+    self._share, self._exact = share, exact
     self.allocator = page_allocator.PageAllocator(num_pages)
     self.cache = prefix_cache.PrefixCache(self.allocator, page_size)
 
@@ -51,7 +55,8 @@ class Memory:
       return self.available - reserve >= more and self.extend(
         sequence, len(known)
       )
-    found = self.cache.match(known[:-1]) if self._share else []
+    common = known[: self._common(sequence)]
+    found = self.cache.match(common) if self._share else []
     need = self.count(len(known)) - len(found)
     if self.available - reserve < need or not self._free(need):
       self.allocator.release(found)
@@ -86,12 +91,12 @@ class Memory:
       sequence: that waits.
       others: that run; what they have computed, the cache knows.
     """
-    known = sequence.tokens[:-1]
+    known = sequence.tokens[: self._common(sequence)]
     if not self._share or sequence.pages:
       return False
     for other in others:
       end = (other.confirmed // self.page_size + 1) * self.page_size
-      if end <= min(len(known), len(other.tokens) - 1):
+      if end <= min(len(known), self._common(other)):
         if known[:end] == other.tokens[:end]:
           return True
     return False
@@ -102,7 +107,7 @@ class Memory:
     The page of its last token stays its own, for it may be written again.
     """
     if self._share:
-      end = min(sequence.confirmed, len(sequence.tokens) - 1)
+      end = min(sequence.confirmed, self._common(sequence))
       end -= end % self.page_size
       count = end // self.page_size
       kept = self.cache.insert(sequence.tokens[:end], sequence.pages[:count])
@@ -113,6 +118,11 @@ class Memory:
     self.allocator.release(sequence.pages)
     sequence.pages = []
     sequence.scheduled = sequence.confirmed = 0
+
+  def _common(self, sequence: Sequence) -> int:
+    """Leading tokens whose keys anybody's would equal, but for the last one."""
+    known = len(sequence.tokens) - 1
+    return known if self._exact else min(known, sequence.first_drawn)
 
   def _free(self, count: int) -> bool:
     missing = count - self.allocator.num_free

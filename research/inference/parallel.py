@@ -7,8 +7,9 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
+from research.inference import cached, request
 from research.transformer import (
   attention,
   cache,
@@ -25,14 +26,34 @@ _TENSOR = ("node", "local")
 class Layout(Protocol):
   """Where weights and pool lie; its methods but `forward` run on the host."""
 
+  @property
+  def exact(self) -> bool:
+    """Whether drawn tokens leave the keys that a prompt's would leave."""
+    ...
+
   def place(self, model: checkpoints.Model) -> checkpoints.Model:
     """Returns a model whose weights lie where they are used."""
     ...
 
   def make_pool(
-    self, model: checkpoints.Model, *, num_pages: int, page_size: int
-  ) -> list[cache.Pages]:
-    """Allocates an empty pool for a placed model."""
+    self,
+    model: checkpoints.Model,
+    *,
+    num_pages: int,
+    page_size: int,
+    slots: int,
+  ) -> list[Any]:
+    """Allocates an empty pool for a placed model.
+
+    Args:
+      model: as `place` returned it.
+      num_pages: pages of the pool.
+      page_size: tokens a page holds.
+      slots: sequences that run at once.
+
+    Returns:
+      Each layer's state of attention: its pages, or more.
+    """
     ...
 
   def replicate(self, x: jax.Array) -> jax.Array:
@@ -49,8 +70,8 @@ class Layout(Protocol):
     ...
 
   def forward(
-    self, bound: decoder.Decoder, batch: "Flat", pool: list[cache.Pages]
-  ) -> tuple[Float[Array, "draws e"], list[cache.Pages]]:
+    self, bound: decoder.Decoder, batch: "Flat", pool: list[Any]
+  ) -> tuple[Float[Array, "draws e"], list[Any]]:
     """Normed hidden states that answers come from, and the next pool."""
     ...
 
@@ -64,6 +85,8 @@ class Flat:
     positions: of the tokens.
     table: page number of each row's and each block's i-th page.
     ends: indices of the tokens behind which a token is drawn.
+    slots: of each row's and each block's sequence.
+    fresh: of each row, whether it is its sequence's first.
     rows: how many rows decode.
     length: tokens of each row.
   """
@@ -72,6 +95,8 @@ class Flat:
   positions: Int[Array, " tokens"]
   table: Int[Array, "places pages"]
   ends: Int[Array, " draws"]
+  slots: Int[Array, " places"]
+  fresh: Bool[Array, " rows"]
   rows: int
   length: int
 
@@ -83,27 +108,62 @@ class Flat:
   def attend(
     self, table: Int[Array, "some pages"], rows: int, bound: decoder.Decoder
   ) -> attention.PagedGroups:
-    """How rows attend, and blocks where there are any."""
-    if not self.blocks:
-      return attention.PagedGroups((table,), (self.length,), bound.partition)
-    size = (len(self.tokens) - self.rows * self.length) // self.blocks
-    groups = (table[:rows], table[rows:])
-    return attention.PagedGroups(groups, (self.length, size), bound.partition)
+    """How rows attend, and blocks where there are any.
+
+    Args:
+      table: of a micro-batch.
+      rows: how many of its places decode.
+      bound: a rank's layers.
+    """
+    groups, of_rows = (2 if self.blocks else 1), self.rows * self.length
+    parts = (self.positions[:of_rows], self.positions[of_rows:])[:groups]
+    size = (len(self.tokens) - of_rows) // max(self.blocks, 1)
+    # Stages have different micro-batches, and ranks of all of them take part in
+    # each permute: where there is one a page, all go through as many pages.
+    whole = bound.partition.whole_heads
+    return attention.PagedGroups(
+      tables=(table[:rows], table[rows:])[:groups],
+      lengths=(self.length, size)[:groups],
+      partition=bound.partition,
+      lasts=None if whole else tuple(part.max() for part in parts),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Alone:
-  """Everything on one device."""
+  """Everything on one device.
+
+  Attributes:
+    attend: how drawn tokens attend; prompts are attended exactly.
+
+  Raises:
+    RequestError: if the attention learns from whole prompts.
+  """
+
+  attend: cached.CachedAttention = cached.Dense()
+
+  def __post_init__(self) -> None:
+    if self.attend.reads_prompts:
+      raise request.RequestError(
+        "attend: got one that learns from whole prompts, expected one that "
+        "does not, for an engine reads them in pieces; set prompt_rows=0"
+      )
+
+  @property
+  def exact(self) -> bool:
+    """See `Layout`."""
+    return self.attend.exact
 
   def place(self, model):
     """See `Layout`."""
     return model
 
-  def make_pool(self, model, *, num_pages, page_size):
+  def make_pool(self, model, *, num_pages, page_size, slots):
     """See `Layout`."""
-    return cache.make_pool(
+    pool = cache.make_pool(
       model.config, num_pages=num_pages, page_size=page_size
     )
+    return cached.begin(self.attend, model.config, pool, slots)
 
   def replicate(self, x):
     """See `Layout`."""
@@ -119,10 +179,18 @@ class Alone:
     out = bound(
       batch.tokens[None],
       positions=batch.positions[None],
-      attention=batch.attend(batch.table, batch.rows, bound),
+      attention=self._attend(bound, batch),
       states=pool,
     )
     return out.hidden[0, batch.ends], out.states
+
+  def _attend(self, bound, batch) -> attention.Attention:
+    groups = batch.attend(batch.table, batch.rows, bound)
+    own = self.attend
+    if isinstance(own, cached.Dense):
+      return dataclasses.replace(groups, implementation=own.implementation)
+    slots = batch.slots[: batch.rows]
+    return cached.Slots(own, bound.config, groups, slots, batch.fresh)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,6 +212,11 @@ class Split:
   micro_batches: int = 2
 
   @property
+  def exact(self) -> bool:
+    """See `Layout`."""
+    return True
+
+  @property
   def _stages(self) -> int:
     return self.mesh.shape.get(pipeline.AXIS, 1)
 
@@ -155,8 +228,9 @@ class Split:
       model, self.mesh, axes=_TENSOR, algorithm=self.algorithm
     )
 
-  def make_pool(self, model, *, num_pages, page_size):
+  def make_pool(self, model, *, num_pages, page_size, slots):
     """See `Layout`."""
+    del slots
     ranks = self.mesh.shape["node"] * self.mesh.shape["local"]
     rules = tensor_parallel.partition_of(model.config, _TENSOR, ranks).rules
     places = cache.pool_shardings(model.config, self.mesh, rules)

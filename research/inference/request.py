@@ -175,6 +175,8 @@ class Sequence:
     in_flight: tokens drawn on the device and not known yet.
     epoch: counts rollbacks; results of an earlier epoch are void.
     drawn: tokens drawn and known.
+    given: where tokens stand that were not drawn: the first one and the one
+      after the last of the prompt, and of what was injected.
     guides: that follow them.
     drafts: guesses of the next ones, for the next step.
   """
@@ -200,11 +202,33 @@ class Sequence:
   preemptions: int = 0
   guides: ListOf[Guide] = ()
   drafts: tuple[int, ...] = ()
+  given: list[tuple[int, int]] = dataclasses.field(init=False)
+
+  def __post_init__(self) -> None:
+    self.given = [(0, len(self.tokens))]
 
   @property
   def total(self) -> int:
     """Tokens known or in flight."""
     return len(self.tokens) + self.in_flight
+
+  @property
+  def first_drawn(self) -> int:
+    """Where the first drawn token stands, or will."""
+    return self.given[0][1]
+
+  def inject(self, tokens: ListOf[int]) -> None:
+    """Appends tokens that were not drawn."""
+    start = len(self.tokens)
+    self.tokens += tokens
+    if self.given[-1][1] == start:
+      start, _ = self.given.pop()
+    self.given.append((start, len(self.tokens)))
+
+  def given_until(self, position: int) -> int:
+    """Where the tokens end that were not drawn, from a position on."""
+    spans = (span for span in self.given if span[0] <= position < span[1])
+    return next((end for _, end in spans), position)
 
   @property
   def narrowed(self) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from research.inference import batch as batch_lib
 from research.inference import parallel, sampling
 from research.inference.batch import Batch, Shape
-from research.transformer import cache, checkpoints, pipeline
+from research.transformer import checkpoints, pipeline
 
 
 class Answers(NamedTuple):
@@ -29,7 +29,7 @@ class Answers(NamedTuple):
 class _Carried(NamedTuple):
   """What stays on the device from step to step, donated each time."""
 
-  pool: list[cache.Pages]
+  pool: list[Any]
   last: jax.Array
 
 
@@ -70,7 +70,10 @@ class Runner:
     last = self.layout.replicate(jnp.zeros(self.sizes.slots, jnp.int32))
     self._carried = _Carried([], last)  # frees the old pool before the new one
     pool = self.layout.make_pool(
-      self._placed, num_pages=self.sizes.num_pages, page_size=self.page_size
+      self._placed,
+      num_pages=self.sizes.num_pages,
+      page_size=self.page_size,
+      slots=self.sizes.slots,
     )
     self._carried = _Carried(pool, last)
 
@@ -102,12 +105,16 @@ class Runner:
   def compiled(self, shape: Shape) -> Any:
     """Returns the compiled step of a shape, compiling it if need be."""
     if shape not in self._steps:
-      everywhere = self.layout.wrap(self._step, (self._weights, self._carried))
-      step = jax.jit(everywhere, donate_argnums=1)
-      like = batch_lib.empty(shape, self.sizes)
-      lowered = step.lower(self._weights, self._carried, like)
-      self._steps[shape] = lowered.compile()
+      step, arguments = self.program(shape)
+      self._steps[shape] = step.lower(*arguments).compile()
     return self._steps[shape]
+
+  def program(self, shape: Shape) -> tuple[Any, tuple]:
+    """Returns a shape's step, jitted, and arguments like those that it gets."""
+    everywhere = self.layout.wrap(self._step, (self._weights, self._carried))
+    step = jax.jit(everywhere, donate_argnums=1)
+    batch = batch_lib.empty(shape, self.sizes)
+    return step, (self._weights, self._carried, batch)
 
   def _step(
     self, weights: list[jax.Array], carried: _Carried, batch: Batch
@@ -153,6 +160,8 @@ def _flatten(batch: Batch, last: jax.Array) -> parallel.Flat:
     positions=flat(*positions),
     table=batch.table,
     ends=flat(jnp.arange(rows * length), rows * length + batch.ends),
+    slots=batch.slots,
+    fresh=batch.fresh,
     rows=rows,
     length=length,
   )

@@ -106,6 +106,9 @@ class Scheduler:
     block: tokens in a block.
     context: tokens a sequence may hold.
     clock: gives seconds.
+    exact: whether drawn tokens leave the keys that a prompt's would leave. If
+      not, they are always computed one after another, also when a sequence is
+      computed again; that is so after each step of which the result is void.
 
   Attributes:
     waiting: sequences in line, the oldest first.
@@ -123,6 +126,7 @@ class Scheduler:
     block: int,
     context: int,
     clock: Callable[[], float],
+    exact: bool,
   ):
     self.memory = memory
     self.waiting: list[Sequence] = []
@@ -132,7 +136,7 @@ class Scheduler:
     self._free_slots = list(reversed(range(slots)))
     self._blocks, self._block = blocks, block
     self.limit = min(context, memory.num_pages * memory.page_size)
-    self._clock = clock
+    self._clock, self._exact = clock, exact
 
   @property
   def decoding(self) -> list[Sequence]:
@@ -252,7 +256,8 @@ class Scheduler:
       raise RequestError(_wrong_state("injected into", sequence, "alive"))
     self.check(len(sequence.tokens) + len(tokens), 1)
     self._roll_back(sequence)
-    sequence.tokens += tokens
+    if tokens:
+      sequence.inject(tokens)
     # The next token comes from the last one, whose keys may be there already.
     last = len(sequence.tokens) - 1
     sequence.scheduled = min(sequence.scheduled, last)
@@ -297,12 +302,16 @@ class Scheduler:
     if sequence.in_flight and (sequence.narrowed or sequence.drafts):
       return  # what comes next depends on what is in flight
     room = (self._blocks - plan.blocks) * self._block
-    count = left if left == 1 else min(left, room)
+    alone, count = left == 1, left
+    if not self._exact:
+      end = sequence.given_until(start)
+      alone, count = end == start, min(left, max(end - start, 1))
+    count = count if alone else min(count, room)
     if not count or not self._make_room(sequence, start + count):
       return
     draws = count == left
     work = Work(sequence, start, start + count, draws, sequence.epoch)
-    if count == 1 and draws:
+    if alone:
       sequence.drafts = self._affordable(sequence)
       plan.decodes.append(work._replace(drafts=sequence.drafts))
     else:
@@ -366,6 +375,8 @@ class Scheduler:
 
   def _roll_back(self, sequence: Sequence) -> None:
     """Makes what is in flight of a sequence void."""
+    if sequence.in_flight and not self._exact:
+      self.memory.release(sequence)  # its attention has learnt from a void step
     sequence.epoch += 1
     sequence.in_flight = 0
     sequence.drafts = ()

@@ -6,12 +6,15 @@ scoring pass are chosen by the caller and the decoder stays one function.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from kernels_pallas import implementations
+from kernels_pallas.threshold_attention import api as threshold_attention
 from research.transformer import cache
 from research.transformer import partition as partition_lib
 
@@ -87,21 +90,25 @@ class PagedPrefill:
 
 @dataclasses.dataclass(frozen=True)
 class PagedDecode:
-  """Attention to everything cached so far, one page at a time.
+  """Attention to everything cached so far.
 
   Attributes:
     table: page number of each row's i-th page, `[b, pages]`.
     partition: how ranks share the heads.
+    implementation: see `attend_cached`.
   """
 
   table: jax.Array
   partition: partition_lib.Partition = _WHOLE
+  implementation: str | None = None
 
   def __call__(self, layer, q, k, v, positions, state):
     """See `Attention`."""
     del layer
     state = cache.write_tokens(state, self.table, positions, k, v)
-    heads = attend_pages(q, state, self.table, positions, self.partition)
+    heads = attend_cached(
+      q, state, self.table, positions, self.partition, self.implementation
+    )
     return heads, state
 
 
@@ -119,28 +126,37 @@ class PagedGroups:
       `[rows, pages]`; numbers that no page has are for rows of nobody.
     lengths: queries of each row, by group.
     partition: how ranks share the heads.
+    implementation: see `attend_cached`.
+    lasts: of each group, the last position up to which pages are read; those of
+      the queries when omitted.
   """
 
   tables: tuple[jax.Array, ...]
   lengths: tuple[int, ...]
   partition: partition_lib.Partition = _WHOLE
+  implementation: str | None = None
+  lasts: tuple[jax.Array, ...] | None = None
 
   def __call__(self, layer, q, k, v, positions, state):
     """See `Attention`."""
     del layer
-    groups = list(zip(self.tables, self._split(positions), strict=True))
+    groups = list(zip(self.tables, self.split(positions), strict=True))
     for (table, at), key, value in zip(
-      groups, self._split(k), self._split(v), strict=True
+      groups, self.split(k), self.split(v), strict=True
     ):
       state = cache.write_tokens(state, table, at, key, value)
+    lasts = self.lasts or (None,) * len(groups)
     outs = [
-      attend_pages(query, state, table, at, self.partition)
-      for (table, at), query in zip(groups, self._split(q), strict=True)
+      attend_cached(
+        query, state, table, at, self.partition, self.implementation, last
+      )
+      for (table, at), query, last in zip(
+        groups, self.split(q), lasts, strict=True
+      )
     ]
-    flat = [out.reshape(1, -1, *q.shape[2:]) for out in outs]
-    return jnp.concatenate(flat, axis=1), state
+    return join(outs), state
 
-  def _split(self, x: jax.Array) -> list[jax.Array]:
+  def split(self, x: jax.Array) -> list[jax.Array]:
     """Cuts `[1, tokens, ...]` into groups, each `[rows, length, ...]`."""
     parts, start = [], 0
     for table, length in zip(self.tables, self.lengths, strict=True):
@@ -149,6 +165,12 @@ class PagedGroups:
       parts.append(part.reshape(len(table), length, *x.shape[2:]))
       start += size
     return parts
+
+
+def join(groups: Sequence[jax.Array]) -> jax.Array:
+  """Makes one `[1, tokens, ...]` of groups, as `PagedGroups` gets them."""
+  flat = [group.reshape(1, -1, *group.shape[2:]) for group in groups]
+  return jnp.concatenate(flat, axis=1)
 
 
 def attend_causal(
@@ -192,12 +214,72 @@ def attend_causal(
   return out.transpose(0, 3, 1, 2, 4).reshape(q.shape)
 
 
+def attend_cached(
+  q: Float[Array, "b s h d"],
+  pages: cache.Pages,
+  table: Int[Array, "b pages"],
+  positions: Int[Array, "b s"],
+  partition: partition_lib.Partition = _WHOLE,
+  implementation: str | None = None,
+  last: Int[Array, ""] | None = None,
+) -> Float[Array, "b s h d"]:
+  """Exact attention to cached keys: a kernel on a GPU, and else `attend_pages`.
+
+  The kernel is that of threshold attention, whose threshold of $-\\infty$ keeps
+  everything. It cannot add up scores of parts of heads.
+
+  Args:
+    q: rotated queries.
+    pages: the layer's pool, the queries' own tokens included.
+    table: page number of each row's i-th page; any number for those past it.
+    positions: of the queries in their rows, one after another.
+    partition: how ranks share the heads.
+    implementation: `"xla"` or `"triton"`; by default what suits the machine.
+    last: see `attend_pages`.
+
+  Returns:
+    The attended values, in the dtype of `q`.
+
+  Raises:
+    UnsupportedError: the implementation does not take the arguments.
+  """
+  known = {
+    "xla": lambda: attend_pages(q, pages, table, positions, partition, last),
+    "triton": lambda: _attend_by_kernel(q, pages, table, positions, partition),
+  }
+  run = lambda chosen: chosen()
+  return implementations.first(
+    "cached attention", known, implementation, run, gpu=("triton",)
+  )
+
+
+def _attend_by_kernel(q, pages, table, positions, partition):
+  if not partition.whole_heads:
+    raise implementations.UnsupportedError("ranks have parts of every head")
+  count, more = pages.k.shape[0], (q.shape[1] - 1) // pages.page_size + 1
+  # Padding behind a piece may lie past the row's pages. It reads the first one
+  # there: a stranger's might hold NaN, which no weight of 0 undoes.
+  own = jnp.minimum(table[:, :1], count - 1)
+  table = jnp.concatenate([table, jnp.repeat(own, more, axis=1)], axis=1)
+  done = threshold_attention.threshold_attention(
+    q,
+    pages.k,
+    pages.v,
+    jnp.where(table < count, table, own),
+    positions[:, -1] + 1,
+    jnp.full(q.shape[:3], -jnp.inf),
+    implementation="triton",
+  )
+  return done.out
+
+
 def attend_pages(
   q: Float[Array, "b s h d"],
   pages: cache.Pages,
   table: Int[Array, "b pages"],
   positions: Int[Array, "b s"],
   partition: partition_lib.Partition = _WHOLE,
+  last: Int[Array, ""] | None = None,
 ) -> Float[Array, "b s h d"]:
   r"""Exact attention over a paged pool with a running softmax.
 
@@ -213,6 +295,9 @@ def attend_pages(
     table: page number of each row's i-th page.
     positions: of the queries in their rows.
     partition: how ranks share the heads.
+    last: position up to which pages are read, at least the largest of
+      `positions`, which it is when omitted. Ranks that add scores up must agree
+      on it, or some wait for others in a loop that those have left.
 
   Returns:
     The attended values, in the dtype of `q`.
@@ -224,7 +309,7 @@ def attend_pages(
   kv_heads, size = pages.v.shape[1], pages.page_size
   rows = _group_rows(q, kv_heads).reshape(batch, kv_heads, -1, width)
   groups = heads // kv_heads
-  last = jnp.tile(positions, (1, groups))[:, None, :, None]
+  own = jnp.tile(positions, (1, groups))[:, None, :, None]
   written = positions.max(axis=1)[:, None, None, None]
 
   def body(index, carry):
@@ -232,9 +317,12 @@ def attend_pages(
     page = table[:, index]
     scores = partition.total_scores(_scores(rows, pages.k[page]))
     offset = (index * size + jnp.arange(size))[None, None, None, :]
-    scores = jnp.where(offset <= last, scores, _MASKED)
-    # Slots not written yet may hold another's NaN, which no weight of 0 undoes.
-    v = jnp.where(offset.swapaxes(2, 3) <= written, pages.v[page], 0)
+    had = (page < len(pages.k))[:, None, None, None]
+    scores = jnp.where(had & (offset <= own), scores, _MASKED)
+    # Others may hold NaN, in slots not written yet and in pages that the row
+    # does not have (of padding), and no weight of 0 undoes that.
+    live = had & (offset.swapaxes(2, 3) <= written)
+    v = jnp.where(live, pages.v[page], 0)
     new_top = jnp.maximum(top, scores.max(axis=-1, keepdims=True))
     weights = jnp.exp(scores - new_top)
     shrink = jnp.exp(top - new_top)
@@ -248,7 +336,8 @@ def attend_pages(
     jnp.zeros((*shape, 1), jnp.float32),
     jnp.zeros((*shape, width), jnp.float32),
   )
-  count = jnp.minimum(positions.max() // size + 1, table.shape[1])
+  last = positions.max() if last is None else last
+  count = jnp.minimum(last // size + 1, table.shape[1])
   _, total, out = jax.lax.fori_loop(0, count, body, init)
   out = (out / total).astype(q.dtype)
   out = out.reshape(batch, heads, length, width)

@@ -12,6 +12,11 @@ from jaxtyping import Array, Float, Int
 class Partition(Protocol):
   """What a decoder does where a sum runs over weights of several ranks."""
 
+  @property
+  def whole_heads(self) -> bool:
+    """Whether a rank has all of each of its heads."""
+    ...
+
   def total(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Adds the products with each rank's rows of a matrix."""
     ...
@@ -46,6 +51,11 @@ class Partition(Protocol):
 @dataclasses.dataclass(frozen=True)
 class Whole:
   """All weights at hand: nothing is said."""
+
+  @property
+  def whole_heads(self) -> bool:
+    """See `Partition`."""
+    return True
 
   def total(self, x):
     """See `Partition`."""

@@ -62,6 +62,11 @@ class TensorParallel:
     stages = {"stage": ("pipe",), "page": ("pipe",)}
     return mesh_lib.ShardingRules(dict.fromkeys(names, self.axes) | stages)
 
+  @property
+  def whole_heads(self) -> bool:
+    """See `Partition`."""
+    return self.attention == "heads"
+
   def total(self, x):
     """See `Partition`."""
     with jax.named_scope("all_reduce"):
@@ -69,14 +74,14 @@ class TensorParallel:
 
   def total_scores(self, x):
     """See `Partition`; callers divide by the root of a part's width."""
-    if self.attention == "heads":
+    if self.whole_heads:
       return x
     return self.total(x) / math.sqrt(self.ranks)
 
   def mean_square(self, x):
     """See `Partition`."""
     own = jnp.mean(x * x, axis=-1, keepdims=True)
-    return own if self.attention == "heads" else self.total(own) / self.ranks
+    return own if self.whole_heads else self.total(own) / self.ranks
 
   def look_up(self, table, tokens):
     """See `Partition`."""
@@ -96,7 +101,7 @@ class TensorParallel:
 
   def frequencies(self, inverse):
     """See `Partition`."""
-    if self.attention == "heads":
+    if self.whole_heads:
       return inverse
     parts = jnp.asarray(inverse, jnp.float32).reshape(self.ranks, -1)
     return parts[jax.lax.axis_index(self.axes)]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from research.inference import engine as engine_lib
-from research.inference import generation, sampling, speculation
+from research.inference import generation, parallel, sampling, speculation
 from research.transformer import checkpoints
 from research.transformer import config as config_lib
 from research.transformer.checkpoints import model
@@ -81,7 +81,12 @@ def engine(make_engine) -> engine_lib.Engine:
 def hash_engine(tiny) -> Callable[..., engine_lib.Engine]:
   """Makes engines on a device of hashes: no compiling, no rounding."""
 
-  def make(num_pages: int = 12, prefix_cache: bool = True, **options):
+  def make(
+    num_pages: int = 12,
+    prefix_cache: bool = True,
+    exact: bool = True,
+    **options,
+  ):
     settings = engine_lib.Settings(
       num_pages=num_pages,
       page_size=4,
@@ -91,9 +96,11 @@ def hash_engine(tiny) -> Callable[..., engine_lib.Engine]:
       drafts=(1, 3),
       prefix_cache=prefix_cache,
     )
+    if not exact:
+      options["layout"] = parallel.Alone(hash_device.Inexact())
     engine: Any = engine_lib.Engine(tiny, settings, **options)
     engine.runner = hash_device.HashRunner(
-      engine.runner.sizes, settings.page_size, engine.runner.shapes
+      engine.runner.sizes, settings.page_size, engine.runner.shapes, exact
     )
     return engine
 

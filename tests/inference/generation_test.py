@@ -202,6 +202,8 @@ def test_the_last_states_come_at_the_end(generator, taken):
 class _Counting:
   """Exact attention that counts its decode steps."""
 
+  exact, reads_prompts = True, False
+
   def init(self, config, pool, batch):
     return [(pages, jnp.zeros(batch, jnp.int32)) for pages in pool]
 

@@ -3,13 +3,16 @@
 The key of a token is a hash of the key before it, the token and its position;
 an answer is a hash of all keys up to its token, as a draw depends on all that
 is attended to. So an answer is right only if every page held what it should,
-and a request can be answered alone in three lines.
+and a request can be answered alone in three lines. Where attention is not
+exact, keys of drawn tokens also depend on what their sequence's slot remembers.
 """
+
+import dataclasses
 
 import numpy as np
 
 from research.inference import batch as batch_lib
-from research.inference import runner
+from research.inference import cached, runner
 
 VOCAB = 16
 _MASK = 2**61 - 1
@@ -29,6 +32,7 @@ def answer(
   injected=None,
   stops=frozenset(),
   allowed=lambda drawn: 2**VOCAB - 1,
+  exact: bool = True,
 ) -> list[int]:
   """What a request alone draws.
 
@@ -38,9 +42,10 @@ def answer(
     injected: tokens to append, by the number of tokens drawn before.
     stops: tokens that end it.
     allowed: from what was drawn to a mask of the next token.
+    exact: whether drawn tokens leave a prompt's keys.
   """
   injected = injected or {}
-  keys, out = [], []
+  keys, out, memory = [], [], 0
 
   def push(token):
     keys.append(_mix(keys[-1] if keys else 0, token, len(keys)))
@@ -54,6 +59,8 @@ def answer(
       return out
     out.append(choose(_mix(sum(keys)), allowed(out)))
     push(out[-1])
+    if not exact:
+      keys[-1] = memory = _mix(keys[-1], memory)
   return out
 
 
@@ -112,11 +119,21 @@ class Guesser:
     return guesses
 
 
+@dataclasses.dataclass(frozen=True)
+class Inexact(cached.Dense):
+  """Says that it is not exact."""
+
+  exact: bool = dataclasses.field(default=False, init=False)
+
+
 class HashRunner:
   """Stands in for `runner.Runner`; runs batches in numpy, in order."""
 
-  def __init__(self, sizes: batch_lib.Sizes, page_size: int, shapes):
+  def __init__(
+    self, sizes: batch_lib.Sizes, page_size: int, shapes, exact: bool = True
+  ):
     self.sizes, self.page_size, self.shapes = sizes, page_size, shapes
+    self.exact = exact
     self.fail_next = False
     self.written: set[int] = set()  # pages, by the last batch
     self.reset()
@@ -128,6 +145,7 @@ class HashRunner:
     shape = (self.sizes.num_pages, self.page_size)
     self.keys = np.zeros(shape, object)
     self.last = np.zeros(self.sizes.slots, np.int32)
+    self.memory = np.zeros(self.sizes.slots, object)
 
   def dispatch(self, batch: batch_lib.Batch) -> runner.Answers:
     if self.fail_next:
@@ -142,6 +160,8 @@ class HashRunner:
       slot = min(batch.slots[row], self.sizes.slots - 1)
       first = tokens[0] if tokens[0] >= 0 else before[slot]
       self._write(batch.table[row], start, [first, *tokens[1:]])
+      if not self.exact and batch.slots[row] < self.sizes.slots:
+        self._learn(batch.table[row], start, slot, batch.fresh[row])
     for block, (tokens, start) in enumerate(
       zip(batch.pieces, batch.starts, strict=True)
     ):
@@ -171,6 +191,12 @@ class HashRunner:
         before = self.keys[self._find(table, at - 1)] if at else 0
         self.keys[page, slot] = _mix(before, token, at)
         self.written.add(page)
+
+  def _learn(self, table, at, slot, fresh) -> None:
+    """Mixes what the slot remembers into a drawn token's key."""
+    before = 0 if fresh else self.memory[slot]
+    where = self._find(table, at)
+    self.keys[where] = self.memory[slot] = _mix(self.keys[where], before)
 
   def _draw(self, table, at, mask) -> int:
     if any(self._find(table, i)[0] >= self.sizes.num_pages for i in (0, at)):

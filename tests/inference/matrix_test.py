@@ -1,6 +1,7 @@
 """Greedy answers to 200 real prompts: the same however they are computed."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -11,16 +12,10 @@ from research.inference import engine as engine_lib
 from research.inference import parallel, speculation
 from research.inference.request import Request
 from tests.inference import invariants, real_prompts
+from tests.multiprocess import jobs
 
-_COUNT, _TOKENS = 200, 10
-_SETTINGS = engine_lib.Settings(
-  num_pages=512,
-  page_size=16,
-  rows=(1, 16),
-  pieces=(96,),
-  block=32,
-  drafts=(4,),
-)
+_COUNT, _TOKENS = 200, real_prompts.TOKENS
+_SETTINGS = real_prompts.SETTINGS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -54,9 +49,9 @@ def make_engine(smollm2, _compiled):
   return make
 
 
-def _answers(engine, prompts) -> list[list[int]]:
+def _answers(engine, prompts, tokens: int = _TOKENS) -> list[list[int]]:
   requests = [
-    Request(prompt, max_tokens=_TOKENS, ignore_eos=True) for prompt in prompts
+    Request(prompt, max_tokens=tokens, ignore_eos=True) for prompt in prompts
   ]
   found = engine.generate(requests)
   invariants.check(engine)
@@ -113,13 +108,15 @@ def test_in_small_pieces(smollm2, prompts, check):
   check(_answers(engine_lib.Engine(smollm2, settings), prompts))
 
 
-def test_preempted(smollm2, prompts, check):
-  """A sequence grows by three pages, of which admission leaves it one."""
+def test_preempted(smollm2, prompts, judge, check):
+  """Sequences grow by six pages, of which admission leaves each one."""
   settings = dataclasses.replace(
-    _SETTINGS, rows=(16,), page_size=4, num_pages=160
+    _SETTINGS, rows=(16,), page_size=4, num_pages=160, prefix_cache=False
   )
   engine = engine_lib.Engine(smollm2, settings)
-  check(_answers(engine, prompts))
+  found = _answers(engine, prompts, tokens=24)
+  check([answer[:_TOKENS] for answer in found])
+  assert sum(map(judge.wrong, prompts, found)) == 0
   assert engine.scheduler.preemptions > 10
 
 
@@ -158,3 +155,15 @@ def test_trap_18_over_ranks_and_stages(smollm2, prompts, check, name):
   layout = parallel.Split(mesh=mesh_lib.make_mesh(shape), algorithm=algorithm)
   settings = dataclasses.replace(_SETTINGS, rows=(16,))
   check(_answers(engine_lib.Engine(smollm2, settings, layout=layout), prompts))
+
+
+def test_trap_18_in_two_processes(prompts, check, tmp_path):
+  asked, answers = tmp_path / "prompts.json", tmp_path / "answers.json"
+  asked.write_text(json.dumps(prompts), encoding="utf-8")
+  jobs.run("matrix_worker.py", asked, answers, "nvrar", processes=2, devices=1)
+  found = [
+    json.loads(tmp_path.joinpath(f"answers.json.{rank}").read_text("utf-8"))
+    for rank in range(2)
+  ]
+  assert found[0] == found[1]
+  check(found[0])

@@ -19,6 +19,7 @@ _LAYOUTS = {  # the tiny model has two key-value heads and two layers
   "parts of heads": ({"node": 2, "local": 2}, "nvrar"),
   "stages": ({"pipe": 2, "node": 1, "local": 1}, "xla"),
   "stages of ranks": ({"pipe": 2, "node": 2, "local": 1}, "nvrar"),
+  "stages of parts of heads": ({"pipe": 2, "node": 2, "local": 2}, "nvrar"),
   "three stages, one idle": ({"pipe": 3, "node": 1, "local": 2}, "ring"),
 }
 
@@ -48,7 +49,8 @@ def _split(model, settings, shape, algorithm) -> engine_lib.Engine:
   "name",
   [
     "parts of heads",
-    "stages of ranks",
+    "stages of parts of heads",  # whose loops over pages end together
+    pytest.param("stages of ranks", marks=pytest.mark.slow),
     pytest.param("heads", marks=pytest.mark.slow),
     pytest.param("stages", marks=pytest.mark.slow),
     pytest.param("three stages, one idle", marks=pytest.mark.slow),

@@ -8,10 +8,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from research.data import chat, function_calls, tokenizer
+from research.inference import engine
 from research.transformer import attention, checkpoints
 
 _NEAR = 1e-3  # logits closer than this may fall either way
 _LENGTH = 320
+
+#: Of an answer.
+TOKENS = 10
+
+#: Of an engine that answers them.
+SETTINGS = engine.Settings(
+  num_pages=512,
+  page_size=16,
+  rows=(1, 16),
+  pieces=(96,),
+  block=32,
+  drafts=(4,),
+)
 
 
 def prompts(words: tokenizer.Tokenizer, count: int) -> list[list[int]]:

@@ -119,6 +119,7 @@ class _Traffic:
       request.max_tokens,
       self._injected.pop(number),
       frozenset(request.stop_ids),
+      exact=self._engine.runner.exact,
       **guide,
     )
     found = list(completion.tokens)
@@ -157,13 +158,19 @@ _ALL = {
 
 
 @pytest.mark.parametrize(
-  ("prefix_cache", "drafts"), [(True, False), (False, False), (True, True)]
+  ("prefix_cache", "drafts", "exact"),
+  [
+    (True, False, True),
+    (False, False, True),
+    (True, True, True),
+    (True, False, False),
+  ],
 )
 def test_a_long_random_schedule_meets_everything(
-  hash_engine, prefix_cache, drafts
+  hash_engine, prefix_cache, drafts, exact
 ):
   drafter = hash_device.Guesser(seed=0) if drafts else None
-  engine = hash_engine(prefix_cache=prefix_cache, drafter=drafter)
+  engine = hash_engine(prefix_cache=prefix_cache, drafter=drafter, exact=exact)
   traffic = _Traffic(engine, seed=0)
   met = _ALL - (set() if prefix_cache else {"cached"})
   for step in range(4000):
@@ -182,12 +189,15 @@ def test_a_long_random_schedule_meets_everything(
 @given(
   seed=st.integers(0, 2**32 - 1),
   num_pages=st.integers(8, 40),
-  drafts=st.booleans(),
+  kind=st.sampled_from(["plain", "drafts", "inexact"]),
 )
-@example(seed=79993, num_pages=8, drafts=True)  # a guide refuses all guesses
-def test_any_short_schedule_keeps_pages_and_answers(seed, num_pages, drafts):
-  drafter = hash_device.Guesser(seed) if drafts else None
-  traffic = _Traffic(_MAKE[0](num_pages=num_pages, drafter=drafter), seed)
+@example(seed=79993, num_pages=8, kind="drafts")  # a guide refuses all guesses
+def test_any_short_schedule_keeps_pages_and_answers(seed, num_pages, kind):
+  drafter = hash_device.Guesser(seed) if kind == "drafts" else None
+  engine = _MAKE[0](
+    num_pages=num_pages, drafter=drafter, exact=kind != "inexact"
+  )
+  traffic = _Traffic(engine, seed)
   for _ in range(60):
     traffic.step()
   traffic.drain()
@@ -202,9 +212,11 @@ def _keep_maker(hash_engine):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("drafter", [None, hash_device.Guesser(seed=1)])
-def test_ten_thousand_random_steps(hash_engine, drafter):
-  traffic = _Traffic(hash_engine(drafter=drafter), seed=1)
+@pytest.mark.parametrize("kind", ["plain", "drafts", "inexact"])
+def test_ten_thousand_random_steps(hash_engine, kind):
+  drafter = hash_device.Guesser(seed=1) if kind == "drafts" else None
+  engine = hash_engine(drafter=drafter, exact=kind != "inexact")
+  traffic = _Traffic(engine, seed=1)
   for _ in range(10_000):
     traffic.step()
   traffic.drain()
@@ -327,3 +339,26 @@ def test_trap_03_injection_is_no_hidden_prefill(hash_engine):
   assert sequence.pages[: len(before[1])] == before[1]
   assert before[2].queried == queried
   assert sequence.state is State.RUNNING
+
+
+def test_drawn_tokens_are_no_prompt_where_attention_is_inexact(hash_engine):
+  """A sequence that begins again takes no page of a prompt for its own."""
+  engine = hash_engine(num_pages=40, exact=False)
+  prompt = [1, 2, 3, 4, 5, 6]
+  drawn = hash_device.answer(prompt, 11, exact=False)
+  number = engine.add(Request(prompt, max_tokens=11))
+  while len(engine._live[number].drawn) < 9:
+    engine.step()
+  other = engine.add(Request(prompt + drawn[:9], max_tokens=1))
+  engine.step()  # waits for nothing: what was drawn is not to be had
+  assert engine._live[other].state is State.RUNNING
+  while other in engine._live:
+    engine.step()
+  engine = hash_engine(num_pages=40, exact=False)
+  engine.generate([Request(prompt + drawn[:9], max_tokens=1)])
+  number = engine.add(Request(prompt, max_tokens=11))
+  while len(engine._live[number].drawn) < 9:
+    engine.step()
+  engine.park(number)
+  engine.inject(number, [])
+  assert list(_answer(engine, number).tokens) == drawn

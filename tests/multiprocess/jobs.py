@@ -8,7 +8,9 @@ import sys
 _HERE = pathlib.Path(__file__).parent
 
 
-def run(worker: str, *args: str | int, processes: int, devices: int) -> str:
+def run(
+  worker: str, *args: str | int | pathlib.Path, processes: int, devices: int
+) -> str:
   """Returns what a job printed; fails unless it ended well.
 
   Args:
@@ -26,7 +28,7 @@ def run(worker: str, *args: str | int, processes: int, devices: int) -> str:
     env=os.environ | {"PYTHONPATH": str(_HERE.parents[1])},
     capture_output=True,
     text=True,
-    timeout=600,
+    timeout=1200,
   )
   assert done.returncode == 0, done.stdout + done.stderr
   return done.stdout

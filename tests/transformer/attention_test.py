@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from research.transformer import attention, cache
+from kernels_pallas import implementations
+from kernels_pallas.threshold_attention import api, triton
+from research.transformer import attention, cache, tensor_parallel
 
 _HEADS, _KV_HEADS, _WIDTH = 6, 2, 16
 _CONTEXT = 128  # slots of a row
@@ -153,3 +157,37 @@ def test_prefill_and_decode_objects_continue_each_other(length):
   last, _ = decode(0, tail[0], tail[1], tail[2], tail[3], pages)
   found = np.concatenate([first, last], axis=1)
   np.testing.assert_allclose(found, whole, atol=2e-6)
+
+
+def test_the_kernel_for_gpus_attends_to_everything(monkeypatch):
+  """Interpreted: rows, one of nobody, and a piece whose padding has no page."""
+  by_kernel = functools.partial(triton.attend, interpret=True)
+  monkeypatch.setitem(api.IMPLEMENTATIONS, "triton", by_kernel)
+  _, k, v = _draw(0, 3, 1)
+  pool, table = _paged(k, v, 64, np.nan)
+  strange = lambda x: jnp.concatenate([x, jnp.full_like(x[:1], jnp.nan)])
+  pool = cache.Pages(*map(strange, pool))
+  nobody = jnp.full_like(table[:1], len(pool.k))
+  table = jnp.concatenate([table.at[0, 1].set(len(pool.k)), nobody])
+  for length, first in ((1, (0, 70, 127, 0)), (16, (55, 60, 115, 0))):
+    q = jnp.asarray(_draw(1, 4, length)[0])
+    positions = jnp.asarray(np.add.outer(first, np.arange(length)))
+    found, expected = (
+      attention.attend_cached(q, pool, table, positions, implementation=name)
+      for name in ("triton", "xla")
+    )
+    ends = jnp.asarray([64, _CONTEXT, _CONTEXT, 0])
+    live = positions < ends[:, None]
+    np.testing.assert_allclose(found[live], expected[live], atol=2e-5)
+
+
+def test_the_kernel_is_not_for_parts_of_heads():
+  partition = tensor_parallel.TensorParallel(
+    axes=("local",), ranks=2, attention="head_dim", vocabulary=False
+  )
+  q, k, v = _draw(0, 1, 1)
+  pool, table = _paged(k, v, 64, 0)
+  with pytest.raises(implementations.UnsupportedError, match="parts of every"):
+    attention.attend_cached(
+      jnp.asarray(q), pool, table, jnp.zeros((1, 1), int), partition, "triton"
+    )

@@ -67,6 +67,12 @@ class Sifted:
   prompt_rows: int = 64
   implementation: str | Sequence[str] | None = None
   renormalise: bool = True
+  exact: bool = dataclasses.field(default=False, init=False)
+
+  @property
+  def reads_prompts(self) -> bool:
+    """See `CachedAttention`."""
+    return self.prompt_rows > 0
 
   def __post_init__(self):
     if self.prompt_rows < 0:
