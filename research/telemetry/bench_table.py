@@ -15,27 +15,55 @@ def table(results: Sequence[bench.BenchResult]) -> rich.table.Table:
   A column "vs X" holds how many times faster than X a row is; it is there where
   some row is compared with X.
   """
+  headings, rows = _cells(results)
+  grid = rich.table.Table()
+  for heading in headings:
+    grid.add_column(heading, justify="right" if grid.columns else "left")
+  for row in rows:
+    grid.add_row(*row)
+  return grid
+
+
+def markdown(title: str, results: Sequence[bench.BenchResult]) -> str:
+  """Returns the same for a page, with what each row was measured with.
+
+  Args:
+    title: what was measured.
+    results: its rows.
+  """
+  headings, rows = _cells(results)
+  rule = ["---", *("---:" for _ in headings[1:])]
+  lines = [f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows)]
+  told = [(row.name, notes(row)) for row in results]
+  list_of = [f"* {name}: {what}" for name, what in told if what]
+  return "\n".join([f"**{title}**", "", *lines, "", *list_of]).rstrip() + "\n"
+
+
+def _cells(
+  results: Sequence[bench.BenchResult],
+) -> tuple[list[str], list[list[str]]]:
+  """Headings, and the cells of each row."""
   compared = {name for row in results for name in row.ratio_to}
   names = [row.name for row in results if row.name in compared]
-  grid = rich.table.Table()
-  grid.add_column("candidate")
-  headings = ["median", "p25 to p75", *(f"vs {name}" for name in names)]
-  for heading in [*headings, "of limit", "rounds", "verdict"]:
-    grid.add_column(heading, justify="right")
+  ratios = [f"vs {name}" for name in names]
+  headings = ["candidate", "median", "p25 to p75", *ratios]
+  rows = []
   for row in results:
-    ratios = [row.ratio_to.get(name) for name in names]
+    faster = [row.ratio_to.get(name) for name in names]
     share = row.fraction_of_limit
     tried = row.rounds_kept + row.rounds_dropped
-    grid.add_row(
-      row.name,
-      _quantity(row.median, row.unit),
-      _quantity(row.p25, row.unit) + " to " + _quantity(row.p75, row.unit),
-      *("" if ratio is None else f"{ratio:.2f}x" for ratio in ratios),
-      "" if share is None else f"{share:.0%}",
-      f"{row.rounds_kept} of {tried}",
-      row.verdict,
+    rows.append(
+      [
+        row.name,
+        _quantity(row.median, row.unit),
+        _quantity(row.p25, row.unit) + " to " + _quantity(row.p75, row.unit),
+        *("" if ratio is None else f"{ratio:.2f}x" for ratio in faster),
+        "" if share is None else f"{share:.0%}",
+        f"{row.rounds_kept} of {tried}",
+        row.verdict,
+      ]
     )
-  return grid
+  return [*headings, "of limit", "rounds", "verdict"], rows
 
 
 def notes(result: bench.BenchResult) -> str:

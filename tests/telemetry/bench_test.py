@@ -203,6 +203,24 @@ def test_table_shows_ratios_limits_and_verdicts():
   assert torch[-1] == "unavailable"
 
 
+def test_a_page_has_the_same_table_and_what_rows_were_measured_with():
+  rows = [
+    _row(ratio_to={"torch": 1.5}, meta={"rows": 8, "free_cores": 1.9}),
+    _row(name="torch", median=None, p25=None, p75=None, verdict="unavailable"),
+  ]
+  assert bench_table.markdown("a step", rows).splitlines() == [
+    "**a step**",
+    "",
+    "| candidate | median | p25 to p75 | vs torch | of limit | rounds | "
+    "verdict |",
+    "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    "| ours | 20 ms | 15 ms to 30 ms | 1.50x |  | 7 of 8 | judged |",
+    "| torch | - | - to - |  |  | 7 of 8 | unavailable |",
+    "",
+    "* ours: rows 8",
+  ]
+
+
 def test_rows_survive_a_file(tmp_path: pathlib.Path):
   (row,) = bench.interleave({"a": lambda: None}, rounds=1)
   path = tmp_path / "bench.json"
