@@ -4,7 +4,7 @@ Paper: Multi-node LLM inference, arXiv 2511.09557
 Command: python -m experiments.multinode_inference.main \
   --config=experiments/multinode_inference/configs/laptop.py \
   --workdir=out/laptop
-Expected: 3 minutes, 3 GB on 2 cores
+Expected: 2.5 minutes, 3 GB on 2 cores
 Paper's value: NVRAR 1.9 to 3.6 times faster than NCCL, 128 KB to 2 MB
 """
 
@@ -18,9 +18,11 @@ def get_config(arg: str = "") -> config.Config:
     size="laptop",
     headline=config.Links(
       network="4x2,alpha=1ms,bw=1Gb",
-      sizes=tuple(kilobytes << 10 for kilobytes in (128, 256, 512, 1024, 2048)),
+      sizes=tuple(kilobytes << 10 for kilobytes in (128, 256, 512, 2048)),
       algorithms=config.MAIN,
+      iters=14,
     ),
+    held_out_sizes=(256 << 10,),
     accuracy=config.Accuracy(draws=2),
     engine=(
       engine_config.Job(
