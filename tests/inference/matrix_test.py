@@ -83,7 +83,9 @@ def check(judge, prompts, expected):
   return compare
 
 
-def test_alone_every_token_is_the_models_most_likely(judge, prompts, expected):
+def test_trap_13_alone_every_token_is_the_models_most_likely(
+  judge, prompts, expected
+):
   wrong = map(judge.wrong, prompts, expected)
   assert sum(wrong) == 0
   assert len({tuple(answer) for answer in expected}) > 0.5 * _COUNT
