@@ -132,12 +132,16 @@ class Slots:
     return attention.join(outs), _map_states(keep, state, new)
 
   def _take(self, layer: int, state: Any) -> Any:
-    """Returns the rows' states, new ones for those that are fresh."""
+    """Returns the rows' states, new ones for those that are fresh.
+
+    Rows of nobody have the first one's: a new state may ask for more work.
+    """
     pool = _pages(state) * self.config.num_layers
     empty = self.attend.init(self.config, pool, len(self.slots))[layer]
 
     def own(old, start):
-      found = old.at[self.slots].get(mode="fill", fill_value=0)
+      slots = jnp.where(self.slots < len(old), self.slots, self.slots[0])
+      found = old.at[slots].get(mode="fill", fill_value=0)
       fresh = self.fresh.reshape(-1, *(1,) * (old.ndim - 1))
       return jnp.where(fresh, start, found)
 

@@ -140,7 +140,8 @@ class Decode:
 
   Attributes:
     spec: what is wanted.
-    table: page number of each row's i-th page, `[b, pages]`.
+    table: page number of each row's i-th page, `[b, pages]`; numbers that no
+      page has are for rows of nobody, and past a row's end.
   """
 
   spec: Sifted
@@ -167,7 +168,7 @@ class Decode:
   def _sift(self, q, pages, seen, state) -> tuple[result.Attended, Any]:
     """Attends, and lets the policy learn."""
     policy = self.spec.policy
-    again = lambda: log_scores(q, pages, self.table, seen)
+    again = lambda: log_scores(q, pages, self._read(pages), seen)
     if policy.reads == "step":
       row = base.Row(seen, jnp.zeros(q.shape[:-1]))  # of the maximum, its shape
       wanted = policy.wants_scores(state)
@@ -190,6 +191,10 @@ class Decode:
       lambda: learn(row),
     )
 
+  def _read(self, pages: cache.Pages) -> Int[Array, "b pages"]:
+    """The table to read by: rows of nobody write nothing, but read."""
+    return jnp.minimum(self.table, len(pages.k) - 1)
+
   def _threshold(self, state, row: base.Row):
     """Thresholds `[b, s, h]` of queries that share a state."""
     spec = self.spec
@@ -206,7 +211,7 @@ class Decode:
       q,
       pages.k,
       pages.v,
-      self.table,
+      self._read(pages),
       seen[:, -1],
       log_threshold,
       sinks=self.spec.always.sinks,

@@ -4,6 +4,7 @@ import dataclasses
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ from research.inference import generation as generation_lib
 from research.inference.request import Request, RequestError
 from research.systems.sift_attention import generation, selection
 from research.systems.sift_attention.policies import control, law, rules
+from research.transformer import attention, cache
 from research.transformer.checkpoints import model as model_lib
 from tests import tiny as tiny_lib
 from tests.inference import invariants
@@ -145,6 +147,35 @@ def test_the_pool_is_updated_in_place(case):
     assert aliases[1].count("-alias") == len(pool)
     for found in re.finditer(r"= \w+\[([\d,]+)\]\S* copy\(", text):
       assert np.prod([int(x) for x in found[1].split(",")]) < size
+
+
+def test_rows_of_nobody_read_within_the_pool_and_ask_for_nothing(tiny):
+  """Native code reads where the table says; a new law wants scores."""
+  spec = _SPECS["law"]
+  pool = cache.make_pool(tiny.config, num_pages=3, page_size=8)
+  pages = cache.Pages(pool[0].k, jnp.full_like(pool[0].v, 7.0))
+  (state, *_) = spec.init(tiny.config, [pages], 2)
+  tokens = lambda heads: jnp.ones((2, 1, heads, tiny.config.head_dim))
+  table = jnp.array([[1, 3], [3, 3]])  # no page has the number 3
+  out, after = jax.jit(
+    lambda q, k, v: spec.decode(table)(
+      0, q, k, v, jnp.zeros((2, 1), int), state
+    )
+  )(tokens(4), tokens(2), tokens(2))
+  np.testing.assert_array_equal(out[:, 0, 0, 0], [1.0, 7.0])
+  assert (np.asarray(after.pages.v)[2] == 7).all()
+  groups = attention.PagedGroups((), ())
+  slots, fresh = jnp.array([2, 4]), jnp.array([False, False])
+  step = cached.Slots(spec, tiny.config, groups, slots, fresh)
+  (four, *_) = spec.init(tiny.config, [pages], 4)
+  four = four._replace(policy=jax.tree.map(_by_slot, four.policy))
+  taken = step._take(0, four).policy
+  assert taken.seen[:, 0].tolist() == [2, 2]
+
+
+def _by_slot(x: jax.Array) -> jax.Array:
+  shape = (len(x), *(1,) * (x.ndim - 1))
+  return jnp.broadcast_to(jnp.arange(len(x)).reshape(shape), x.shape)
 
 
 def test_what_cannot_be_served_is_refused(tiny):
