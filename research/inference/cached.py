@@ -19,7 +19,8 @@ class CachedAttention(Protocol):
   Its methods run while a step is traced. A state may be any pytree; the pages
   in it stay `cache.Pages`, which are split over devices as the model is, and
   all other leaves lie whole on each, rows first. States are donated from step
-  to step.
+  to step. In an engine a layer has one `cache.Pages`, and rows of nobody have
+  numbers in the table that no page has.
   """
 
   @property
@@ -134,14 +135,14 @@ class Slots:
   def _take(self, layer: int, state: Any) -> Any:
     """Returns the rows' states, new ones for those that are fresh.
 
-    Rows of nobody have the first one's: a new state may ask for more work.
+    Rows of nobody have another's: a new state may ask for more work.
     """
     pool = _pages(state) * self.config.num_layers
     empty = self.attend.init(self.config, pool, len(self.slots))[layer]
 
     def own(old, start):
-      slots = jnp.where(self.slots < len(old), self.slots, self.slots[0])
-      found = old.at[slots].get(mode="fill", fill_value=0)
+      first = self.slots[0] % len(old)  # it may be nobody's too
+      found = old[jnp.where(self.slots < len(old), self.slots, first)]
       fresh = self.fresh.reshape(-1, *(1,) * (old.ndim - 1))
       return jnp.where(fresh, start, found)
 

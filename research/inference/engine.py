@@ -112,6 +112,9 @@ class Engine:
       an engine without one.
     clock: gives seconds.
 
+  Raises:
+    RequestError: if there is a drafter though attention is not exact.
+
   Attributes:
     scheduler: its queues and counters.
     runner: its compiled steps.

@@ -107,8 +107,9 @@ class Scheduler:
     context: tokens a sequence may hold.
     clock: gives seconds.
     exact: whether drawn tokens leave the keys that a prompt's would leave. If
-      not, they are always computed one after another, also when a sequence is
-      computed again; that is so after each step of which the result is void.
+      not, they are always computed one after another, also those that are known
+      when a sequence is computed again: after a draw that is void, or in a slot
+      of which it cannot know who had it.
 
   Attributes:
     waiting: sequences in line, the oldest first.
@@ -375,8 +376,9 @@ class Scheduler:
 
   def _roll_back(self, sequence: Sequence) -> None:
     """Makes what is in flight of a sequence void."""
-    if sequence.in_flight and not self._exact:
-      self.memory.release(sequence)  # its attention has learnt from a void step
+    if not self._exact and (sequence.in_flight or sequence.slot is None):
+      # Its slot has learnt from a void step, or is another's from now on.
+      sequence.scheduled = min(sequence.scheduled, sequence.first_drawn)
     sequence.epoch += 1
     sequence.in_flight = 0
     sequence.drafts = ()

@@ -167,8 +167,10 @@ class PagedGroups:
     return parts
 
 
-def join(groups: Sequence[jax.Array]) -> jax.Array:
-  """Makes one `[1, tokens, ...]` of groups, as `PagedGroups` gets them."""
+def join(
+  groups: Sequence[Float[Array, "rows length *rest"]],
+) -> Float[Array, "1 tokens *rest"]:
+  """Returns groups as one flat batch, which `PagedGroups.split` cuts again."""
   flat = [group.reshape(1, -1, *group.shape[2:]) for group in groups]
   return jnp.concatenate(flat, axis=1)
 
@@ -231,7 +233,8 @@ def attend_cached(
   Args:
     q: rotated queries.
     pages: the layer's pool, the queries' own tokens included.
-    table: page number of each row's i-th page; any number for those past it.
+    table: page number of each row's i-th page; a number that no page has past
+      its end, and for rows of nobody.
     positions: of the queries in their rows, one after another.
     partition: how ranks share the heads.
     implementation: `"xla"` or `"triton"`; by default what suits the machine.
@@ -292,7 +295,8 @@ def attend_pages(
   Args:
     q: rotated queries.
     pages: the layer's pool, the queries' own tokens included.
-    table: page number of each row's i-th page.
+    table: page number of each row's i-th page; a number that no page has past
+      its end, and for rows of nobody.
     positions: of the queries in their rows.
     partition: how ranks share the heads.
     last: position up to which pages are read, at least the largest of

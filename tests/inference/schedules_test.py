@@ -147,6 +147,7 @@ _ALL = {
   *(f"abort {state}" for state in ("waiting", "running", "parked", "injected")),
   *(f"inject {state}" for state in ("waiting", "running", "parked")),
   "park running",
+  "park injected",
   "wake parked",
   "preempted",
   "cached",
@@ -362,3 +363,30 @@ def test_drawn_tokens_are_no_prompt_where_attention_is_inexact(hash_engine):
   engine.park(number)
   engine.inject(number, [])
   assert list(_answer(engine, number).tokens) == drawn
+
+
+def test_a_parked_sequence_learns_again_what_its_slot_has_forgotten(
+  hash_engine,
+):
+  """It was parked while drawn along known tokens: no draw was in flight."""
+  engine = hash_engine(num_pages=40, exact=False)
+  prompt, injected = [1, 2, 3, 4, 5, 6], [9] * 9
+  number = engine.add(Request(prompt, max_tokens=11))
+  sequence = engine._live[number]
+  while len(sequence.drawn) < 6:
+    engine.step()
+  seen = len(sequence.drawn)
+  engine.inject(number, injected)
+  while sequence.in_flight or sequence.scheduled < len(prompt) + 3:
+    engine.step()
+  pages, slot = len(sequence.pages), sequence.slot
+  engine.park(number)
+  assert len(sequence.pages) == pages
+  other = engine.add(Request([7] * 5, max_tokens=11))
+  while len(engine._live[other].drawn) < 4:
+    engine.step()
+  assert engine._live[other].slot == slot
+  engine.abort(other)
+  engine.inject(number, [])
+  expected = hash_device.answer(prompt, 11, {seen: injected}, exact=False)
+  assert list(_answer(engine, number).tokens) == expected

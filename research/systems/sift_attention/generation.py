@@ -35,12 +35,13 @@ class State(NamedTuple):
 class Sifted:
   r"""Attends to what a policy keeps; give it to a `Generator`.
 
+  Or, with `prompt_rows=0`, to an engine's `parallel.Alone`.
+
   Prompts are attended exactly. In decode the kernel gets a number for each row
   and head from policies that read the step alone, and so keeps no scores; from
   others it gets the function. Keys are read a second time where a policy learns
-  from scores: by a power law only while it warms up, after which that branch is
-  not taken again, and by a controller around a policy that reads more than the
-  step always.
+  from scores: by a power law only while some row warms up, and by a controller
+  around a policy that reads more than the step always.
 
   The step $S$ counts the prompt. Every layer, sequence and head has a state of
   its own, new with every prompt. Several queries of a row (the tokens that
@@ -245,10 +246,20 @@ def log_scores(
   """
   batch, queries, heads, width = q.shape
   rows = q.reshape(batch, queries, pages.k.shape[1], -1, width)
-  of_page = lambda page: jnp.einsum(
-    "bskgd,bkdt->bskgt", rows, pages.k[page], preferred_element_type="float32"
-  )
-  scores = jnp.moveaxis(jax.lax.map(of_page, table.T), 0, -2)
+  size = pages.page_size
+
+  def add_page(index, scores):
+    found = jnp.einsum(
+      "bskgd,bkdt->bskgt",
+      *(rows, pages.k[table[:, index]]),
+      preferred_element_type="float32",
+    )
+    start = index * size
+    return jax.lax.dynamic_update_slice_in_dim(scores, found, start, axis=-1)
+
+  scores = jnp.zeros((*rows.shape[:-1], table.shape[1] * size), jnp.float32)
+  count = jnp.minimum(-(-seen.max() // size), table.shape[1])
+  scores = jax.lax.fori_loop(0, count, add_page, scores)
   scores = scores.reshape(batch, queries, heads, -1) * width**-0.5
   live = jnp.arange(scores.shape[-1])[None, None] < seen[..., None]
   return jax.nn.log_softmax(jnp.where(live[:, :, None], scores, -jnp.inf))
