@@ -168,7 +168,7 @@ class PagedGroups:
 
 
 def join(
-  groups: Sequence[Float[Array, "rows length *rest"]],
+  groups: Sequence[Float[Array, "_ _ *rest"]],
 ) -> Float[Array, "1 tokens *rest"]:
   """Returns groups as one flat batch, which `PagedGroups.split` cuts again."""
   flat = [group.reshape(1, -1, *group.shape[2:]) for group in groups]

@@ -268,11 +268,11 @@ def test_an_answer_stops_at_a_text(make_engine, smollm2_words):
 
 def test_the_examples_of_the_engines_readme_run(babbler, smollm2_words, capsys):
   page = pathlib.Path(engine_lib.__file__).with_name("README.md")
-  one, two, _ = markdown.code(page.read_text(encoding="utf-8"), "python")
+  blocks = markdown.code(page.read_text(encoding="utf-8"), "python")
   small = (
     "Settings(num_pages=48, page_size=16, rows=(4,), pieces=(16,), block=16)"
   )
-  code = f"{one}\n{two}".replace("Settings()", small)
+  code = "\n".join(blocks).replace("Settings()", small)
   found = {"model": babbler, "words": smollm2_words}
   exec(code, found)
   assert len(capsys.readouterr().out.splitlines()) == 2

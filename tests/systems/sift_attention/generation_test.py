@@ -166,7 +166,8 @@ def test_narrow_queries_are_scaled_after_the_product():
   )
   q, k = 4 * make(1, 1, 4, 128), make(2, 2, 128, 8)
   table, seen = jnp.array([[1, 0]]), jnp.array([[13]])
-  found = jax.jit(generation.log_scores)(q, cache.Pages(k, k), table, seen)
+  pages = cache.Pages(k, k.swapaxes(2, 3))
+  found = jax.jit(generation.log_scores)(q, pages, table, seen)
   keys = np.concatenate(np.asarray(k, np.float64)[[1, 0]], axis=-1)
   groups = np.asarray(q, np.float64).reshape(2, 2, 128)
   scores = (groups @ keys).reshape(4, 16)[:, :13] * 128**-0.5
