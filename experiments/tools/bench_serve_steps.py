@@ -1,18 +1,20 @@
-"""The engine's steps with all requests alike: one batch, host, prefix."""
+"""The engine's steps with all requests alike: rows, guesses, host, prefix."""
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax.numpy as jnp
 
 from experiments.tools import rivals
 from research.inference import engine as engine_lib
+from research.inference import speculation
 from research.inference.request import Request
 from research.telemetry import bench, peer
 from research.transformer import checkpoints
 
 _STEPS = 16  # that one timed call takes
+_GUESSES = 16  # that a row verifies at once
 _COMMAND = "python -m experiments.tools.bench --suite=serve"
 
 Suite = Iterator[tuple[str, list[bench.BenchResult]]]
@@ -27,7 +29,8 @@ def one_batch(model: checkpoints.Model, *, rounds: int) -> Suite:
 
   Yields:
     A title and its rows: steps of 1, 8 and 32 requests beside rivals, the cost
-    of rows, the host's part, and the first token behind a shared prefix.
+    of rows and of guesses, the host's part, and the first token behind a shared
+    prefix.
   """
   engine = engine_lib.Engine(model, engine_lib.Settings(num_pages=360))
   engine.warm_up()
@@ -40,27 +43,28 @@ def one_batch(model: checkpoints.Model, *, rounds: int) -> Suite:
     yield (
       f"rows of a batch: decode step, {cached:,} tokens cached, by bytes "
       f"{byte_bound(model, 16, cached):.2f} times one row",
-      bench.interleave(
+      _in_turns(
         {
           f"{rows} rows": steps(engine, prompts(rows, cached))
           for rows in (16, 1)
         },
         rounds=rounds,
-        work=_STEPS,
-        unit="s/step",
-        command=_COMMAND,
       ),
     )
   yield (
+    f"a row that verifies {_GUESSES} guesses: step, 128 tokens cached",
+    _in_turns(
+      {
+        f"{_GUESSES} guesses": steps(guessing(model), prompts(1, 128)),
+        "none": steps(engine, prompts(1, 128)),
+      },
+      rounds=rounds,
+    ),
+  )
+  yield (
     "host: processor time of its thread in steps of 32 rows (draft, schedule, "
     "pack, dispatch, collect)",
-    bench.interleave(
-      {"32 rows": host(engine, prompts(32, 128))},
-      rounds=rounds,
-      work=_STEPS,
-      unit="s/step",
-      command=_COMMAND,
-    ),
+    _in_turns({"32 rows": host(engine, prompts(32, 128))}, rounds=rounds),
   )
   yield (
     "first token behind a prefix of 1,024 tokens",
@@ -99,6 +103,21 @@ def steps(
     return peer.Reply(seconds, {})
 
   return timed
+
+
+def guessing(model: checkpoints.Model) -> engine_lib.Engine:
+  """Makes an engine whose rows always verify guesses; few will be right."""
+  settings = engine_lib.Settings(
+    num_pages=16, rows=(1,), drafts=(_GUESSES,), prefix_cache=False
+  )
+  return engine_lib.Engine(model, settings, drafter=_Guesser())
+
+
+class _Guesser:
+  def propose(
+    self, prefixes: Sequence[speculation.Prefix], most: int
+  ) -> Sequence[Sequence[int]]:
+    return [range(most)] * len(prefixes)
 
 
 def host(
@@ -169,13 +188,15 @@ def _beside_rivals(
     theirs = {
       name: rivals.steps(call, asked, _STEPS) for name, call in calls.items()
     }
-    return bench.interleave(
-      {"dectet": steps(engine, asked)} | theirs,
-      rounds=rounds,
-      work=_STEPS,
-      unit="s/step",
-      command=_COMMAND,
-    )
+    return _in_turns({"dectet": steps(engine, asked)} | theirs, rounds=rounds)
+
+
+def _in_turns(
+  calls: Mapping[str, Callable[[], peer.Reply]], *, rounds: int
+) -> list[bench.BenchResult]:
+  return bench.interleave(
+    calls, rounds=rounds, work=_STEPS, unit="s/step", command=_COMMAND
+  )
 
 
 def _begin(engine: engine_lib.Engine, asked: list[list[int]]) -> list[int]:

@@ -153,6 +153,13 @@ def test_a_batch_steps_together_and_leaves_nothing(engine):
   assert not engine.has_work
 
 
+def test_a_row_verifies_as_many_guesses_in_every_timed_step(tiny):
+  engine = bench_serve_steps.guessing(tiny)
+  bench_serve_steps.steps(engine, bench_serve_steps.prompts(1, 9))()
+  assert engine.drafted >= 16 * bench_serve_steps._STEPS
+  assert engine.accepted < engine.drafted
+
+
 def test_one_of_two_prefixes_is_cached(engine):
   calls = bench_serve_steps.first_tokens(engine, 32)
   found = {}
