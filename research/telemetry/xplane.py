@@ -14,6 +14,7 @@ read from the wire format here, by field number:
 """
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -166,6 +167,19 @@ def _ran(
     )
 
 
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+  """Lets jaxlib's reader make its types, which it does at their first use.
+
+  From Python 3.12 on that warns, and aborts the process where warnings are
+  errors.
+  """
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    yield
+
+
+@_silent()
 def _op_events(
   space: bytes,
 ) -> dict[tuple[str, int], list[tuple[str, int, float, float]]]:
@@ -182,15 +196,12 @@ def _op_events(
   return programs
 
 
+@_silent()
 def _events(space: bytes) -> list[Any]:
-  with warnings.catch_warnings():
-    # From Python 3.12 on, jaxlib's reader makes its types with a warning, and
-    # aborts the process where warnings are errors.
-    warnings.simplefilter("ignore", DeprecationWarning)
-    data = jax.profiler.ProfileData.from_serialized_xspace(space)
-    return [
-      e for plane in data.planes for line in plane.lines for e in line.events
-    ]
+  data = jax.profiler.ProfileData.from_serialized_xspace(space)
+  return [
+    e for plane in data.planes for line in plane.lines for e in line.events
+  ]
 
 
 def _match(
