@@ -25,7 +25,7 @@ reproduce: .venv/.installed ## run the papers (PAPER= one) and write OUT/report.
 
 test: .venv/.installed ## run the tests, the slow ones left out
 	@third_party/install_apt.sh --check
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -n 2 --dist=loadfile
 
 test-full: .venv/.installed .venv-peers/.installed .venv-gpucc/.installed ## run all tests, rivals included
 	@third_party/install_apt.sh --check
