@@ -1,1 +1,1 @@
-"""Multi-node inference (arXiv 2511.09557): collectives on emulated links."""
+"""Multi-node inference (arXiv 2511.09557): all-reduces and an engine."""

@@ -1,1 +1,1 @@
-"""Turning a decoder into text: sampling and generation over a paged cache."""
+"""Turning a decoder into text: an engine over a paged cache."""
