@@ -7,13 +7,6 @@ from experiments.tools import inference_cases, timed_collectives
 from research.cluster import network as network_lib
 from research.runs import errors
 
-#: Every strategy, and all-reduces that one would choose from; within a node of
-#: two ranks they are all one exchange.
-CASES = (
-  *("tp:nvrar", "tp:recursive_doubling", "tp:rabenseifner", "tp:ring"),
-  *("tp:xla", "hybrid:recursive_doubling", "pp:xla"),
-)
-
 
 @dataclasses.dataclass(kw_only=True)
 class Job:
@@ -47,7 +40,7 @@ class Job:
   pieces: int = 256
   reading: str = "128+2"
   drawing: str = "16+16"
-  cases: tuple[str, ...] = CASES
+  cases: tuple[str, ...]
   iters: int = 12
   warmup: int = 1
   rounds: int = 1

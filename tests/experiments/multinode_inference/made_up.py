@@ -16,6 +16,10 @@ from experiments.tools import step_split, timed_collectives
 
 K = 1024
 SIZES = (8 * K, 128 * K, 256 * K, 512 * K, 1024 * K, 2048 * K)
+_CASES = (
+  *("tp:nvrar", "tp:recursive_doubling", "tp:rabenseifner", "tp:ring"),
+  *("tp:xla", "hybrid:recursive_doubling", "pp:xla"),
+)
 
 
 def row(
@@ -102,9 +106,9 @@ def findings(
   )
 
 
-def job(**fields) -> engine_config.Job:
+def job(cases: tuple[str, ...] = _CASES, **fields) -> engine_config.Job:
   """Returns an engine's job with every kind of case."""
-  return engine_config.Job(name="a model", **fields)
+  return engine_config.Job(name="a model", cases=cases, **fields)
 
 
 def answers(
